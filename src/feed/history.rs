@@ -1,0 +1,57 @@
+//! The door to rows older than the ring: requests that whoever reads the table answers.
+//!
+//! Owns the request and its bound. Knows no MySQL: [`crate::follow`] holds the other end.
+
+use tokio::sync::{mpsc, oneshot};
+
+use crate::{id::Key, row::EncodedRow};
+
+/// Requests that may wait; beyond it callers wait to hand theirs in. One is answered at a time, so a
+/// longer queue would only be older.
+const WAITING: usize = 64;
+
+/// Asks for rows by key. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct History(mpsc::Sender<HistoryRequest>);
+
+/// Rows with `after < key <= through`, in key order, at most `limit`.
+#[derive(Debug)]
+pub struct HistoryRequest {
+    /// Exclusive lower bound.
+    pub after: Key,
+    /// Inclusive upper bound.
+    pub through: Key,
+    /// At most this many rows.
+    pub limit: usize,
+    /// Where the answer goes.
+    pub reply: oneshot::Sender<Result<Vec<EncodedRow>, HistoryUnavailable>>,
+}
+
+/// The table can't be read now; the caller may try again.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("older rows can't be read from the table now")]
+pub struct HistoryUnavailable;
+
+impl History {
+    /// A handle, and the end that answers.
+    pub fn channel() -> (History, mpsc::Receiver<HistoryRequest>) {
+        let (sender, receiver) = mpsc::channel(WAITING);
+        (History(sender), receiver)
+    }
+
+    /// Rows with `after < key <= through`, in key order, at most `limit`. Cancel-safe.
+    ///
+    /// # Errors
+    /// [`HistoryUnavailable`] while the server can't be asked.
+    pub async fn rows(
+        &self,
+        after: Key,
+        through: Key,
+        limit: usize,
+    ) -> Result<Vec<EncodedRow>, HistoryUnavailable> {
+        let (reply, answer) = oneshot::channel();
+        let request = HistoryRequest { after, through, limit, reply };
+        self.0.send(request).await.map_err(|_| HistoryUnavailable)?;
+        answer.await.map_err(|_| HistoryUnavailable)?
+    }
+}

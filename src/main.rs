@@ -1,0 +1,3 @@
+//! The `doorcast` command.
+
+fn main() {}

@@ -1,0 +1,8 @@
+//! Integration tests on real servers, real sockets and a real browser.
+
+mod browser;
+mod failures;
+mod follow;
+mod http;
+mod row_types;
+mod servers;
