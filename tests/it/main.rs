@@ -1,6 +1,7 @@
 //! Integration tests on real servers, real sockets and a real browser.
 
 mod browser;
+mod deadline;
 mod failures;
 mod follow;
 mod http;
