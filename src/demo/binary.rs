@@ -1,16 +1,16 @@
 //! Finds server programs on this machine and makes data folders for them.
 //!
-//! Knows how each kind of server wants to be initialised and with which options it runs small and
-//! quiet; starts none for longer than that takes.
+//! Knows how each kind of server wants to be initialised, and with which options it runs small and
+//! quiet. Starts none.
 
 use std::ffi::OsString;
 use std::fmt;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 
 /// Whose server it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,9 +95,10 @@ impl ServerBinary {
         &self.path
     }
 
-    /// Makes the data folder `data`, which must not exist: root without a password, nothing else.
-    pub(super) fn init(&self, data: &Path) -> Result<()> {
-        let mut command = match (&self.fresh_data, self.flavour) {
+    /// What makes the data folder `data`, which must not exist: root without a password, nothing
+    /// else.
+    pub(super) fn init_command(&self, data: &Path) -> Result<Command> {
+        Ok(match (&self.fresh_data, self.flavour) {
             (Some(fresh), _) => {
                 let mut copy = Command::new("cp");
                 copy.arg("-R").arg(fresh).arg(data);
@@ -119,18 +120,7 @@ impl ServerBinary {
                 initialize.args(self.location_options(data));
                 initialize
             }
-        };
-        let output = command
-            .stdin(Stdio::null())
-            .output()
-            .with_context(|| format!("{} does not run", command.get_program().display()))?;
-        ensure!(
-            output.status.success(),
-            "{} made no data folder: {}",
-            command.get_program().display(),
-            String::from_utf8_lossy(&output.stderr)
-        );
-        Ok(())
+        })
     }
 
     /// Where the data is, and as whom to run: a server refuses to run as root unless told to.

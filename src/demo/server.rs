@@ -1,43 +1,20 @@
 //! A private database server in a temporary folder, for the demo and the tests.
 //!
 //! Binlog on in ROW format, root without a password, on loopback only. The server and its folder
-//! never outlive this process, even when it is killed: a small shell watches a pipe from it.
+//! never outlive this process, even when it is killed.
 
 use std::fs::{self, File};
-use std::io::Write;
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, Command, Stdio};
-use std::time::Duration;
+use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Opts, OptsBuilder};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use super::binary::{ServerBinary, with_path};
-
-/// How long a server may take to answer or to stop. A machine under load has taken 20 seconds.
-const PATIENCE: Duration = Duration::from_secs(60);
-
-/// How often to look whether it has.
-const LOOK_EVERY: Duration = Duration::from_millis(20);
-
-/// Starts the server in the process that [`Child`] stands for, so that killing and waiting need no
-/// pid. What stays behind in the background reads a pipe: a line means that the server has ended;
-/// the end of the pipe means that this process has, so that server and folder have to go too.
-const SUPERVISOR: &str = r#"
-folder=$1; shift
-exec 3<&0 </dev/null
-(
-  trap '' INT TERM HUP
-  read -r ended <&3 && exit
-  tries=0
-  while kill -KILL $$ && [ $tries -lt 50 ]; do tries=$((tries + 1)); sleep 0.1; done
-  rm -rf "$folder"
-) 2>/dev/null &
-exec 3<&- "$@"
-"#;
+use super::supervised::{LOOK_EVERY, PATIENCE, Supervised};
 
 /// A running or stopped server with a folder, a port and a socket of its own.
 ///
@@ -48,13 +25,7 @@ pub struct PrivateServer {
     folder: PathBuf,
     port: u16,
     extra_options: Vec<String>,
-    running: Option<Running>,
-}
-
-#[derive(Debug)]
-struct Running {
-    server: Child,
-    supervisor: ChildStdin,
+    running: Option<Supervised>,
 }
 
 impl PrivateServer {
@@ -68,7 +39,7 @@ impl PrivateServer {
         let folder = private_folder()?;
         let mut server =
             Self { binary, folder, port: free_port()?, extra_options: owned(extra_options), running: None };
-        server.binary.init(&server.data())?;
+        server.init().await?;
         server.start_again().await?;
         server.let_root_in().await?;
         Ok(server)
@@ -79,7 +50,7 @@ impl PrivateServer {
     /// # Errors
     /// As for [`start`](Self::start).
     pub async fn start_again(&mut self) -> Result<()> {
-        self.running = Some(self.spawn()?);
+        self.running = Some(self.spawn(&self.server_command())?);
         self.answering().await
     }
 
@@ -94,7 +65,8 @@ impl PrivateServer {
             Err(err) => Err(err),
         };
         running.kill();
-        ended.with_context(|| format!("{} did not stop", self.binary))
+        ended.with_context(|| format!("{} did not stop", self.binary))?;
+        Ok(())
     }
 
     /// Kills it with SIGKILL, as a crash would.
@@ -171,7 +143,9 @@ impl PrivateServer {
     /// What the server wrote to its error log so far.
     #[must_use]
     pub fn log(&self) -> String {
-        fs::read(self.log_path()).map(|log| String::from_utf8_lossy(&log).into_owned()).unwrap_or_default()
+        fs::read(self.folder.join("log"))
+            .map(|log| String::from_utf8_lossy(&log).into_owned())
+            .unwrap_or_default()
     }
 
     /// `mysql://root@127.0.0.1:port/database`.
@@ -200,13 +174,20 @@ impl PrivateServer {
         Conn::new(options).await
     }
 
-    fn spawn(&self) -> Result<Running> {
-        let log = File::options().create(true).append(true).open(self.log_path())?;
-        let mut command = Command::new("sh");
+    async fn init(&self) -> Result<()> {
+        let command = self.binary.init_command(&self.data())?;
+        let mut running = self.spawn(&command)?;
+        let ended = running.ended().await;
+        running.kill();
+        let program = command.get_program().display();
+        let status = ended.with_context(|| format!("{program} hangs: {}", self.last_words()))?;
+        ensure!(status.success(), "{program} made no data folder ({status}): {}", self.last_words());
+        Ok(())
+    }
+
+    fn server_command(&self) -> Command {
+        let mut command = Command::new(self.binary.path());
         command
-            .args(["-c", SUPERVISOR, "sh"])
-            .arg(&self.folder)
-            .arg(self.binary.path())
             .arg("--no-defaults")
             .args(self.binary.location_options(&self.data()))
             .arg(with_path("--socket=", &self.socket()))
@@ -214,15 +195,13 @@ impl PrivateServer {
             .arg(with_path("--tmpdir=", &self.folder))
             .arg(format!("--port={}", self.port))
             .args(self.binary.options())
-            .args(&self.extra_options)
-            .stdin(Stdio::piped())
-            .stdout(log.try_clone()?)
-            .stderr(log);
-        // Control-C in a terminal goes to the whole group; the server must not stop before us.
-        std::os::unix::process::CommandExt::process_group(&mut command, 0);
-        let mut server = command.spawn().context("sh does not run")?;
-        let supervisor = server.stdin.take().context("no pipe to the supervisor")?;
-        Ok(Running { server, supervisor })
+            .args(&self.extra_options);
+        command
+    }
+
+    fn spawn(&self, command: &Command) -> Result<Supervised> {
+        let log = File::options().create(true).append(true).open(self.folder.join("log"))?;
+        Supervised::spawn(&self.folder, command, log)
     }
 
     fn signal(&self, name: &str) -> Result<()> {
@@ -232,11 +211,11 @@ impl PrivateServer {
     async fn answering(&mut self) -> Result<()> {
         let deadline = Instant::now() + PATIENCE;
         loop {
-            if let Ok(conn) = Conn::new(self.socket_options()).await {
+            if let Ok(Ok(conn)) = timeout_at(deadline, Conn::new(self.socket_options())).await {
                 let _ = conn.disconnect().await;
                 return Ok(());
             }
-            let ended = self.running.as_mut().map(|running| running.server.try_wait()).transpose()?.flatten();
+            let ended = self.running.as_mut().map(|running| running.try_wait()).transpose()?.flatten();
             if let Some(status) = ended {
                 self.kill();
                 bail!("{} ended ({status}): {}", self.binary, self.last_words());
@@ -270,10 +249,6 @@ impl PrivateServer {
         OptsBuilder::default().user(Some("root")).socket(self.socket().to_str()).into()
     }
 
-    fn log_path(&self) -> PathBuf {
-        self.folder.join("log")
-    }
-
     fn last_words(&self) -> String {
         let log = self.log();
         let lines: Vec<_> = log.lines().collect();
@@ -285,34 +260,6 @@ impl Drop for PrivateServer {
     fn drop(&mut self) {
         self.kill();
         let _ = fs::remove_dir_all(&self.folder);
-    }
-}
-
-impl Running {
-    fn signal(&self, name: &str) -> Result<()> {
-        let pid = self.server.id().to_string();
-        let status = Command::new("sh").args(["-c", r#"kill -s "$1" "$2""#, "sh", name, &pid]).status()?;
-        ensure!(status.success(), "SIG{name} could not be sent");
-        Ok(())
-    }
-
-    async fn ended(&mut self) -> Result<()> {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            if self.server.try_wait()?.is_some() {
-                return Ok(());
-            }
-            if Instant::now() > deadline {
-                bail!("still running after {PATIENCE:?}");
-            }
-            sleep(LOOK_EVERY).await;
-        }
-    }
-
-    fn kill(mut self) {
-        let _ = self.server.kill();
-        let _ = self.server.wait();
-        let _ = writeln!(self.supervisor, "ended");
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod browser;
 mod deadline;
+mod demo;
 mod failures;
 mod follow;
 mod http;

@@ -65,19 +65,14 @@ pub(crate) async fn database(server: &'static PrivateServer, name: &str) -> Data
 
 /// The same on a server that is not shared: database `name`, user `doorcast`.
 pub(crate) async fn create(root: &mut Conn, name: &str, user: &str) {
-    for statement in [
-        format!("CREATE DATABASE `{name}`"),
-        format!("USE `{name}`"),
-        TABLE.to_owned(),
-        format!("CREATE USER '{user}'@'%' IDENTIFIED BY '{PASSWORD}'"),
-        format!("GRANT REPLICATION SLAVE, REPLICATION CLIENT ON *.* TO '{user}'@'%'"),
-        format!("GRANT SELECT ON `{name}`.`vdooropen` TO '{user}'@'%'"),
-    ] {
-        root.query_drop(statement).await.expect("the statement is good on every server");
+    let user_sql = USER.replace("'doorcast'", &format!("'{user}'")).replace("CHANGE-ME", PASSWORD);
+    for sql in [&format!("CREATE DATABASE `{name}`"), &format!("USE `{name}`"), TABLE, &user_sql] {
+        root.query_drop(sql).await.expect("the SQL is good on every server");
     }
 }
 
 const TABLE: &str = include_str!("../../migrations/0001_vdooropen.up.sql");
+const USER: &str = include_str!("../../migrations/0002_doorcast_user.up.sql");
 
 impl Database {
     /// For doorcast: its own user, over TCP.
