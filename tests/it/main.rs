@@ -1,6 +1,8 @@
 //! Integration tests on real servers, real sockets and a real browser.
 
 mod browser;
+mod deadline;
+mod demo;
 mod failures;
 mod follow;
 mod http;

@@ -1,0 +1,2 @@
+-- Takes doorcast's user away, with all its rights.
+DROP USER 'doorcast'@'%';
