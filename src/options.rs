@@ -4,7 +4,7 @@
 //! a variable goes before them.
 
 use std::{
-    ffi::OsString,
+    ffi::{OsStr, OsString},
     fs,
     net::SocketAddr,
     path::{Path, PathBuf},
@@ -173,6 +173,24 @@ impl Cli {
 }
 
 impl RunOptions {
+    /// The defaults, with what has none.
+    ///
+    /// # Errors
+    /// clap's, for instance when a variable of the environment holds something wrong.
+    pub fn new(db: &str, table: &str, checkpoint: &Path) -> Result<RunOptions, clap::Error> {
+        let command = RunOptions::augment_args(clap::Command::new("run"));
+        let arguments: [&OsStr; 7] = [
+            "run".as_ref(),
+            "--db".as_ref(),
+            db.as_ref(),
+            "--table".as_ref(),
+            table.as_ref(),
+            "--checkpoint".as_ref(),
+            checkpoint.as_ref(),
+        ];
+        RunOptions::from_arg_matches(&command.try_get_matches_from(arguments)?)
+    }
+
     /// The password, from wherever it is given; `None` leaves the URL's own.
     ///
     /// # Errors

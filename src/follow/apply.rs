@@ -1,7 +1,7 @@
 //! What a commit does to the feed and to what is known: rows, looks at the table, new layouts, new
 //! epochs.
 
-use std::{collections::HashMap, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use tracing::{debug, info, warn};
 
@@ -10,7 +10,7 @@ use crate::{
     id::Key,
     link::{Server, binlog_end, describe},
     row::EncodedRow,
-    table::Table,
+    table::{SchemaError, Table},
     tail::{
         Commit, Reread, TableChange, Tail,
         position::{FileOffset, Position},
@@ -19,6 +19,9 @@ use crate::{
 
 /// Rows of one SELECT.
 const BATCH: usize = 500;
+
+/// Keys below the greatest that a look compares; [`super::keys`] says how far below it begins.
+const WINDOW: usize = super::keys::OVERLAP as usize;
 
 /// A server sends a commit before its own SELECTs see it: how long to wait between looks that find
 /// nothing though there must be something.
@@ -128,15 +131,18 @@ impl Follower {
         table: &mut Table,
     ) -> Result<(), Ended> {
         match table.reload().await {
-            Ok(()) => tail.set_layout(table.layout()),
-            Err(err) if err.is_definite() => {
+            Ok(()) => {
+                tail.set_layout(Arc::clone(table.layout()));
+                self.feed.set_columns(Arc::clone(table.layout().names()));
+            }
+            Err(SchemaError::Server(err)) => return Err(SchemaError::Server(err).into()),
+            Err(err) => {
                 // Dropped or renamed away; whatever comes under the name will say so itself.
                 warn!(error = %err, "the table can't be read for now");
                 if change != TableChange::Emptied {
                     return Ok(());
                 }
             }
-            Err(err) => return Err(err.into()),
         }
         if self.keys.greatest().is_none() {
             return Ok(());
@@ -203,7 +209,7 @@ impl Follower {
         let mut found = 0;
         let mut after = self.keys.look_after();
         if let Some(greatest) = self.keys.greatest() {
-            let keys = table.keys_between(after, greatest).await?;
+            let keys = table.keys_between(after, greatest, WINDOW).await?;
             let late: Vec<Key> = keys.into_iter().filter(|key| self.keys.is_news(*key)).collect();
             for key in late {
                 let rows = table.rows_between(key - 1, key, 1).await?;
@@ -213,14 +219,9 @@ impl Follower {
         }
         loop {
             let rows = table.rows_after(after, BATCH).await?;
-            let full = rows.len() == BATCH;
-            if let Some(last) = rows.last() {
-                after = last.key;
-            }
+            let Some(last) = rows.last() else { return Ok(found) };
+            after = last.key;
             found += self.hand_on_ahead(rows, committed_ms);
-            if !full {
-                return Ok(found);
-            }
         }
     }
 
@@ -252,9 +253,8 @@ impl Follower {
     /// Rows in key order become the feed's history.
     async fn seed(&mut self, rows: Vec<EncodedRow>, table: &mut Table) -> Result<(), Ended> {
         let older = match rows.first() {
-            Some(first) if rows.len() >= self.settings.history => Some(first.key - 1),
-            Some(_) => None,
-            None => table.greatest_key().await?,
+            Some(first) => Some(first.key - 1),
+            None => table.greatest_key().await?, // no history is wanted, or the table is empty
         };
         if let Some(through) = older {
             self.keys.set_older_through(through);
@@ -278,14 +278,9 @@ impl Follower {
         let mut rows: HashMap<Key, EncodedRow> = HashMap::with_capacity(keys.len());
         loop {
             let batch = table.rows_between(after, through, BATCH).await?;
-            let full = batch.len() == BATCH;
-            if let Some(last) = batch.last() {
-                after = last.key;
-            }
+            let Some(last) = batch.last() else { break };
+            after = last.key;
             rows.extend(batch.into_iter().map(|row| (row.key, row)));
-            if !full {
-                break;
-            }
         }
         // Those that were deleted since are no history any more; those that are not among the recent keys
         // are still to come.

@@ -6,11 +6,12 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 use tracing::debug;
 
+use super::session::Ended;
 use crate::{
     feed::history::{HistoryRequest, HistoryUnavailable},
     link::Link,
     row::EncodedRow,
-    table::{Table, TableError},
+    table::Table,
     tail::TableName,
 };
 
@@ -47,7 +48,7 @@ impl Answers {
         }
     }
 
-    async fn read(&mut self, request: &HistoryRequest) -> Result<Vec<EncodedRow>, TableError> {
+    async fn read(&mut self, request: &HistoryRequest) -> Result<Vec<EncodedRow>, Ended> {
         let table = match &mut self.table {
             Some(table) => table,
             None => {
@@ -55,6 +56,6 @@ impl Answers {
                 self.table.insert(Table::open(conn, &self.name.database, &self.name.table).await?)
             }
         };
-        table.rows_between(request.after, request.through, request.limit).await
+        Ok(table.rows_between(request.after, request.through, request.limit).await?)
     }
 }

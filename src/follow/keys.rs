@@ -12,7 +12,7 @@ use crate::{
 
 /// How far below the greatest key a look at the table begins, in keys: transactions that were open
 /// while so many later keys committed are still found.
-const OVERLAP: Key = 1000;
+pub(super) const OVERLAP: Key = 1000;
 
 /// The keys of one epoch.
 #[derive(Debug)]

@@ -15,7 +15,7 @@ use std::{collections::HashSet, ops::RangeInclusive, sync::Arc, time::Duration};
 use tokio::sync::{mpsc, watch};
 use tracing::{error, warn};
 
-use self::{backoff::Backoff, keys::Keys, saver::Saver, session::{Ended, chain}};
+use self::{backoff::Backoff, keys::Keys, saver::Saver, session::Ended};
 use crate::{
     checkpoint::{Checkpoint, CheckpointFile, ReadAhead, SavedPosition, from_runs, to_runs},
     feed::{Feed, history::HistoryRequest},
@@ -205,16 +205,18 @@ impl Follower {
         loop {
             let Err(ended) = self.session(&mut backoff).await;
             let wait = match &ended {
-                Ended::Passing(err) => {
+                Ended::Passing(_) => {
                     let wait = backoff.next();
-                    warn!(error = %chain(err), retry_in_ms = wait.as_millis(), "link to the server is down");
+                    warn!(error = %ended, retry_in_ms = wait.as_millis(), "the link to the server is down");
                     wait
                 }
-                Ended::Person(message) if !self.begun => return Err(FollowError::Source(message.clone())),
-                Ended::Person(message) => {
+                Ended::Person(_) if self.begun => {
                     let wait = backoff.slow();
-                    error!(error = %message, retry_in_s = wait.as_secs(), "the server needs a person");
+                    error!(error = %ended, retry_in_s = wait.as_secs(), "the server needs a person");
                     wait
+                }
+                Ended::Person(message) | Ended::Fatal(message) => {
+                    return Err(FollowError::Source(message.clone()));
                 }
             };
             self.status.reconnects.add(1);

@@ -1,6 +1,6 @@
 //! One connection: what the server is, where to begin, and the reading until something breaks.
 
-use std::{convert::Infallible, error::Error, time::Duration};
+use std::{convert::Infallible, error::Error, sync::Arc, time::Duration};
 
 use mysql_async::{Conn, prelude::Queryable};
 use tokio::time::Instant;
@@ -10,9 +10,9 @@ use super::{Follower, OnLostPosition, StartFrom, backoff::Backoff};
 use crate::{
     link::{BINLOG_OFF, LinkError, Server, binlog_end, describe, lacks_privilege, within},
     status::{self, now_ms},
-    table::{Table, TableError},
+    table::{SchemaError, Table, TableError},
     tail::{
-        Registration, Start, Tail, TailError, Told,
+        Registration, Start, TableName, Tail, TailError, Told,
         position::{FileOffset, Position},
     },
 };
@@ -33,7 +33,7 @@ const LARGEST_OFFSET: u64 = u32::MAX as u64;
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Ended {
     /// It may pass.
-    #[error("{}", chain(&**.0))]
+    #[error("{}", chain(.0.as_ref()))]
     Passing(Box<dyn Error + Send + Sync>),
     /// A person must act; the text names the remedy.
     #[error("{0}")]
@@ -52,14 +52,23 @@ impl From<LinkError> for Ended {
     }
 }
 
+impl From<SchemaError> for Ended {
+    fn from(err: SchemaError) -> Self {
+        match err {
+            SchemaError::Server(_) => Ended::Passing(err.into()),
+            definite => Ended::Person(definite.to_string()),
+        }
+    }
+}
+
 impl From<TableError> for Ended {
     fn from(err: TableError) -> Self {
-        if err.is_definite() { Ended::Person(err.to_string()) } else { Ended::Passing(err.into()) }
+        Ended::Passing(err.into())
     }
 }
 
 /// An error and its causes in one line.
-pub(super) fn chain(err: &dyn Error) -> String {
+fn chain(err: &dyn Error) -> String {
     let mut text = err.to_string();
     let mut cause = err.source();
     while let Some(err) = cause {
@@ -90,6 +99,7 @@ impl Follower {
             earliest = Some(first_file(&mut conn, &account).await?);
         }
         let mut table = Table::open(conn, &self.settings.table.database, &self.settings.table.table).await?;
+        self.feed.set_columns(Arc::clone(table.layout().names()));
         for _ in 0..=RECOVERIES {
             let start = self.begin(&server, &end, earliest.take(), &mut table).await?;
             let tail = self.open_tail(&server, &start, &table).await;
@@ -190,8 +200,9 @@ impl Follower {
     async fn open_tail(&mut self, server: &Server, start: &Start, table: &Table) -> Result<Tail, ReadError> {
         let conn = self.settings.link.connect().await.map_err(Ended::from)?;
         let registration = Registration { server_id: self.replica_id, heartbeat: self.settings.heartbeat };
-        let name = self.settings.table.clone();
-        let tail = Tail::open(conn, server.identity.flavour, start, registration, name, table.layout()).await;
+        let name = TableName { database: table.database().to_owned(), table: table.name().to_owned() };
+        let layout = Arc::clone(table.layout());
+        let tail = Tail::open(conn, server.identity.flavour, start, registration, name, layout).await;
         tail.map_err(|err| self.explain(err))
     }
 

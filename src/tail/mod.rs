@@ -21,7 +21,7 @@ pub use self::{
 };
 use self::{
     gtid::GtidSet,
-    position::{FileOffset, Position},
+    position::FileOffset,
     transaction::{Assembler, Malformed, Step},
 };
 use crate::{
