@@ -8,3 +8,4 @@ mod follow;
 mod http;
 mod row_types;
 mod servers;
+mod site;
