@@ -86,7 +86,9 @@ impl From<CheckpointError> for RunError {
     fn from(err: CheckpointError) -> Self {
         match err {
             CheckpointError::Damaged { .. } => RunError::Source(err.to_string()),
-            CheckpointError::InUse(_) | CheckpointError::Unusable { .. } => RunError::Configuration(err.to_string()),
+            CheckpointError::InUse(_) | CheckpointError::Unusable { .. } => {
+                RunError::Configuration(err.to_string())
+            }
         }
     }
 }

@@ -130,7 +130,9 @@ impl Link {
         let example = "mysql://user@host:3306/database";
         let opts = Opts::from_url(url).map_err(|err| format!("--db is not a URL like {example}: {err}"))?;
         if matches!(ssl_mode, SslMode::VerifyCa | SslMode::VerifyIdentity) && ssl_ca.is_none() {
-            return Err("--ssl-mode verify-ca and verify-identity need --ssl-ca with the CA's certificate".into());
+            return Err(
+                "--ssl-mode verify-ca and verify-identity need --ssl-ca with the CA's certificate".into()
+            );
         }
         if let Some(path) = &ssl_ca {
             std::fs::metadata(path).map_err(|err| format!("--ssl-ca {}: {err}", path.display()))?;
@@ -176,7 +178,11 @@ impl Link {
                     return Err(LinkError::Definite(format!(
                         "no TLS as --ssl-mode asks: {source}. Give the server a certificate that {}, or choose \
                          another --ssl-mode",
-                        if self.ssl_ca.is_some() { "--ssl-ca vouches for" } else { "rustls accepts (TLS 1.2 or later)" },
+                        if self.ssl_ca.is_some() {
+                            "--ssl-ca vouches for"
+                        } else {
+                            "rustls accepts (TLS 1.2 or later)"
+                        },
                     )));
                 }
                 info!(error = %source, "no TLS with this server, going on without, as --ssl-mode preferred allows");
@@ -232,12 +238,12 @@ impl Link {
                 )),
                 _ => LinkError::Transient { what, source },
             },
-            Error::Driver(driver @ (DriverError::UnknownAuthPlugin { .. } | DriverError::MysqlOldPasswordDisabled)) => {
-                LinkError::Definite(format!(
-                    "{driver}. On the server: ALTER USER {account} IDENTIFIED WITH caching_sha2_password BY '…'; \
+            Error::Driver(
+                driver @ (DriverError::UnknownAuthPlugin { .. } | DriverError::MysqlOldPasswordDisabled),
+            ) => LinkError::Definite(format!(
+                "{driver}. On the server: ALTER USER {account} IDENTIFIED WITH caching_sha2_password BY '…'; \
                      (mysql_native_password on MariaDB and before MySQL 8.0)"
-                ))
-            }
+            )),
             _ => LinkError::Transient { what, source },
         }
     }
@@ -287,14 +293,17 @@ pub async fn within<T>(
 /// # Errors
 /// Transient only.
 pub async fn describe(conn: &mut Conn) -> Result<Server, LinkError> {
-    let sql = "SELECT @@GLOBAL.version, @@GLOBAL.server_id, @@GLOBAL.log_bin, @@GLOBAL.binlog_format, @@hostname";
+    let sql =
+        "SELECT @@GLOBAL.version, @@GLOBAL.server_id, @@GLOBAL.log_bin, @@GLOBAL.binlog_format, @@hostname";
     let row: Option<(String, u32, bool, String, Option<String>)> =
         within("asking the server what it is", conn.query_first(sql)).await?;
     let (version_text, server_id, log_bin, binlog_format, host) = row.unwrap_or_default();
     let flavour =
         if version_text.to_ascii_lowercase().contains("mariadb") { Flavour::MariaDb } else { Flavour::MySql };
     let server_uuid = match flavour {
-        Flavour::MySql => within("asking for server_uuid", conn.query_first("SELECT @@GLOBAL.server_uuid")).await?,
+        Flavour::MySql => {
+            within("asking for server_uuid", conn.query_first("SELECT @@GLOBAL.server_uuid")).await?
+        }
         Flavour::MariaDb => None,
     };
     let host = if flavour == Flavour::MariaDb { host } else { None };
@@ -320,7 +329,9 @@ pub async fn binlog_end(conn: &mut Conn, server: &Server, account: &str) -> Resu
     let Some(row) = row else { return Err(LinkError::Definite(BINLOG_OFF.into())) };
     let file: Option<String> = row.get(0);
     let offset: Option<u64> = row.get(1);
-    let (Some(file), Some(offset)) = (file, offset) else { return Err(LinkError::Definite(BINLOG_OFF.into())) };
+    let (Some(file), Some(offset)) = (file, offset) else {
+        return Err(LinkError::Definite(BINLOG_OFF.into()));
+    };
     let gtids: Option<String> = match server.identity.flavour {
         // MySQL's fifth column; absent or empty without gtid_mode.
         Flavour::MySql => row.get_opt(4).and_then(Result::ok),
@@ -345,9 +356,7 @@ pub const BINLOG_OFF: &str = "the server writes no binlog. In its my.cnf, under 
 /// Turns "access denied" into the grant to give; leaves other errors as they are.
 pub fn lacks_privilege(err: LinkError, grant: &str) -> LinkError {
     match err {
-        LinkError::Transient { source, .. }
-            if matches!(&*source, Error::Server(server) if matches!(server.code, 1044 | 1045 | 1142 | 1227)) =>
-        {
+        LinkError::Transient { source, .. } if matches!(&*source, Error::Server(server) if matches!(server.code, 1044 | 1045 | 1142 | 1227)) => {
             LinkError::Definite(format!("a privilege is lacking ({source}). On the server: {grant}"))
         }
         other => other,

@@ -1,6 +1,6 @@
 //! The `doorcast` command.
 
-use std::{pin::Pin, process::ExitCode};
+use std::{io::IsTerminal, pin::Pin, process::ExitCode};
 
 use doorcast::{
     RunError,
@@ -58,7 +58,10 @@ async fn follow_demo(followed: Followed, shutdown: Pin<&mut impl Future<Output =
 
 fn log_to_stderr(format: LogFormat, level: &str) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    let colour = std::io::stderr().is_terminal();
+    let log =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colour);
+    let log = log.with_target(false);
     match format {
         LogFormat::Text => log.init(),
         LogFormat::Json => log.json().flatten_event(true).init(),

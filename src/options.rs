@@ -12,7 +12,9 @@ use std::{
     time::Duration,
 };
 
-use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum, error::ErrorKind};
+use clap::{
+    ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum, error::ErrorKind,
+};
 
 use crate::{
     demo::DemoOptions,
@@ -22,7 +24,13 @@ use crate::{
 
 /// Push the INSERTs of one MySQL or MariaDB table to browsers, from the binlog.
 #[derive(Debug, Parser)]
-#[command(name = "doorcast", version, max_term_width = 100, subcommand_required = true, arg_required_else_help = true)]
+#[command(
+    name = "doorcast",
+    version,
+    max_term_width = 100,
+    subcommand_required = true,
+    arg_required_else_help = true
+)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -80,7 +88,12 @@ pub struct RunOptions {
     pub allow_anonymous: bool,
 
     /// The file that keeps the position across restarts
-    #[arg(long, env = "DOORCAST_CHECKPOINT", value_name = "FILE", default_value = "doorcast.checkpoint.json")]
+    #[arg(
+        long,
+        env = "DOORCAST_CHECKPOINT",
+        value_name = "FILE",
+        default_value = "doorcast.checkpoint.json"
+    )]
     pub checkpoint: PathBuf,
 
     /// Where to begin: checkpoint (the first time: now), now, earliest, FILE:OFFSET, or a GTID set
@@ -88,7 +101,13 @@ pub struct RunOptions {
     pub start_from: StartFrom,
 
     /// What to do when the server does not have the position any more
-    #[arg(long, env = "DOORCAST_ON_LOST_POSITION", value_name = "WHAT", value_enum, default_value = "catch-up")]
+    #[arg(
+        long,
+        env = "DOORCAST_ON_LOST_POSITION",
+        value_name = "WHAT",
+        value_enum,
+        default_value = "catch-up"
+    )]
     pub on_lost_position: OnLostPosition,
 
     /// Rows kept in memory for clients that come back
@@ -200,7 +219,8 @@ impl RunOptions {
             .map(|folder| PathBuf::from(folder).join("doorcast.password"))
             .filter(|path| path.exists());
         let Some(path) = self.password_file.clone().or(credential) else { return Ok(None) };
-        let text = fs::read_to_string(&path).map_err(|err| format!("--password-file {}: {err}", path.display()))?;
+        let text =
+            fs::read_to_string(&path).map_err(|err| format!("--password-file {}: {err}", path.display()))?;
         Ok(Some(text.trim_end_matches(['\r', '\n']).to_owned()))
     }
 }
@@ -225,14 +245,18 @@ fn with_file(mut command: clap::Command, path: &Path) -> Result<clap::Command, c
         command.error(ErrorKind::InvalidValue, format!("--config {}: {problem}", path.display()))
     };
     let text = fs::read_to_string(path).map_err(|err| fail(&mut command, err.to_string()))?;
-    let table: toml::Table = text.parse().map_err(|err: toml::de::Error| fail(&mut command, err.to_string()))?;
+    let table: toml::Table =
+        text.parse().map_err(|err: toml::de::Error| fail(&mut command, err.to_string()))?;
     for (key, value) in table {
         let long = key.replace('_', "-");
         let known = command.find_subcommand("run").and_then(|run| {
             run.get_arguments().find(|arg| arg.get_long() == Some(&long) && long != "config")
         });
         let Some(id) = known.map(|arg| arg.get_id().clone()) else {
-            return Err(fail(&mut command, format!("unknown option {key:?}; the names are those of doorcast run --help")));
+            return Err(fail(
+                &mut command,
+                format!("unknown option {key:?}; the names are those of doorcast run --help"),
+            ));
         };
         let text = match value {
             toml::Value::String(text) => text,
@@ -240,10 +264,14 @@ fn with_file(mut command: clap::Command, path: &Path) -> Result<clap::Command, c
             toml::Value::Float(number) => number.to_string(),
             toml::Value::Boolean(flag) => flag.to_string(),
             other => {
-                return Err(fail(&mut command, format!("{key} must be a text or a number, not {}", other.type_str())));
+                return Err(fail(
+                    &mut command,
+                    format!("{key} must be a text or a number, not {}", other.type_str()),
+                ));
             }
         };
-        command = command.mut_subcommand("run", |run| run.mut_arg(id, |arg| arg.default_value(text).required(false)));
+        command = command
+            .mut_subcommand("run", |run| run.mut_arg(id, |arg| arg.default_value(text).required(false)));
     }
     Ok(command)
 }
@@ -314,9 +342,15 @@ mod tests {
 
     #[test]
     fn an_unknown_key_or_a_wrong_value_in_the_file_is_named() {
-        for (text, word) in [("hystory = 5", "hystory"), ("history = 'x'", "history"), ("history = [1]", "array"), ("=", "config")] {
+        for (text, word) in [
+            ("hystory = 5", "hystory"),
+            ("history = 'x'", "history"),
+            ("history = [1]", "array"),
+            ("=", "config"),
+        ] {
             let file = file(text);
-            let err = read(&["--db", "mysql://a@b/c", "--config", file.path().to_str().unwrap()]).unwrap_err();
+            let err =
+                read(&["--db", "mysql://a@b/c", "--config", file.path().to_str().unwrap()]).unwrap_err();
             assert!(err.to_string().contains(word), "{err}");
             assert_eq!(err.exit_code(), 2);
         }

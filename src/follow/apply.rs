@@ -80,7 +80,8 @@ impl Follower {
         committed_ms: u64,
         table: &mut Table,
     ) -> Result<(), Ended> {
-        let came_again = |row: &EncodedRow| !self.keys.is_news(row.key) && !self.ahead.keys.contains(&row.key);
+        let came_again =
+            |row: &EncodedRow| !self.keys.is_news(row.key) && !self.ahead.keys.contains(&row.key);
         if rows.iter().any(came_again) {
             self.key_came_again(table).await?;
         }
@@ -192,7 +193,8 @@ impl Follower {
         if greatest < self.keys.greatest() {
             // Another life of the table, for instance a restored backup: none of our keys mean anything.
             self.begin_epoch("the table's keys are below those that were told");
-            self.feed.mark_gap("the table's keys have started over while the binlog position was lost".into());
+            self.feed
+                .mark_gap("the table's keys have started over while the binlog position was lost".into());
             self.status.gaps.add(1);
             let rows = table.latest(self.settings.history).await?;
             return self.seed(rows, table).await;

@@ -221,7 +221,11 @@ impl Follower {
             };
             self.status.reconnects.add(1);
             self.status.update(|source| {
-                source.link = if matches!(ended, Ended::Person(_)) { status::Link::Blocked } else { status::Link::Connecting };
+                source.link = if matches!(ended, Ended::Person(_)) {
+                    status::Link::Blocked
+                } else {
+                    status::Link::Connecting
+                };
                 source.problem = Some(ended.to_string());
             });
             tokio::time::sleep(wait).await;

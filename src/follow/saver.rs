@@ -140,8 +140,7 @@ mod tests {
     async fn the_last_checkpoint_offered_is_on_disk_at_the_end() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("c.json");
-        let saver =
-            Saver::start(CheckpointFile::lock(&path).unwrap(), Arc::new(Status::new("a.b".into())));
+        let saver = Saver::start(CheckpointFile::lock(&path).unwrap(), Arc::new(Status::new("a.b".into())));
         for offset in 4..100 {
             saver.offer(Some(sample(offset)));
         }

@@ -173,8 +173,12 @@ impl Follower {
                 Start::Gtid(set.clone())
             }
             _ => {
-                self.recover("this is another server than before, without a GTID set to go on by", server, table)
-                    .await?;
+                self.recover(
+                    "this is another server than before, without a GTID set to go on by",
+                    server,
+                    table,
+                )
+                .await?;
                 let position = self.position.as_ref().unwrap_or(end);
                 Start::File(position.at.clone())
             }

@@ -101,8 +101,11 @@ pub(super) fn mariadb_gtid(data: &[u8], server: u32) -> Option<(Gtid, bool)> {
     let (sequence, rest) = data.split_first_chunk::<8>()?;
     let (domain, rest) = rest.split_first_chunk::<4>()?;
     let flags = *rest.first()?;
-    let gtid =
-        Gtid::MariaDb { domain: u32::from_le_bytes(*domain), server, sequence: u64::from_le_bytes(*sequence) };
+    let gtid = Gtid::MariaDb {
+        domain: u32::from_le_bytes(*domain),
+        server,
+        sequence: u64::from_le_bytes(*sequence),
+    };
     Some((gtid, flags & MARIADB_STANDALONE != 0))
 }
 

@@ -15,14 +15,14 @@ use std::{sync::Arc, time::Duration};
 use futures_util::{FutureExt, StreamExt};
 use mysql_async::{BinlogStream, BinlogStreamRequest, Conn, Error, GnoInterval, Sid, prelude::Queryable};
 
-pub use self::{
-    statement::TableChange,
-    transaction::{Commit, Reread, TableName},
-};
 use self::{
     gtid::GtidSet,
     position::FileOffset,
     transaction::{Assembler, Malformed, Step},
+};
+pub use self::{
+    statement::TableChange,
+    transaction::{Commit, Reread, TableName},
 };
 use crate::{
     link::{Flavour, LinkError, lacks_privilege, within},
@@ -208,7 +208,8 @@ fn mysql_sids(set: &GtidSet) -> Vec<Sid<'static>> {
     set.iter()
         .map(|((sid, _), intervals)| {
             // The wire has the first number behind the interval, not its last.
-            let intervals = intervals.iter().map(|(first, last)| GnoInterval::new(*first, last + 1)).collect();
+            let intervals =
+                intervals.iter().map(|(first, last)| GnoInterval::new(*first, last + 1)).collect();
             Sid::new(*sid).with_intervals(intervals)
         })
         .collect()

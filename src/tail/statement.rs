@@ -69,10 +69,9 @@ pub(super) fn classify(query: &[u8], names: Names<'_>) -> Statement {
         ("XA", "COMMIT") => Statement::XaCommit,
         ("XA", _) => Statement::XaEnd,
         ("CREATE" | "ALTER" | "DROP" | "RENAME" | "TRUNCATE", _) => define(&first, query, names),
-        (
-            "GRANT" | "REVOKE" | "FLUSH" | "ANALYZE" | "OPTIMIZE" | "REPAIR" | "SET" | "USE",
-            _,
-        ) => Statement::Nothing,
+        ("GRANT" | "REVOKE" | "FLUSH" | "ANALYZE" | "OPTIMIZE" | "REPAIR" | "SET" | "USE", _) => {
+            Statement::Nothing
+        }
         _ => Statement::Write { names_table: names.found_in(query) },
     }
 }
@@ -120,7 +119,8 @@ impl Names<'_> {
 /// Where `name` stands in `query` as a whole word, in whatever case.
 fn occurrences<'a>(query: &'a [u8], name: &'a str) -> impl Iterator<Item = usize> {
     let name = name.as_bytes();
-    let is_word = |byte: Option<&u8>| byte.is_some_and(|b| b.is_ascii_alphanumeric() || *b == b'_' || *b == b'$');
+    let is_word =
+        |byte: Option<&u8>| byte.is_some_and(|b| b.is_ascii_alphanumeric() || *b == b'_' || *b == b'$');
     query.windows(name.len().max(1)).enumerate().filter_map(move |(start, window)| {
         let whole = window.eq_ignore_ascii_case(name)
             && !is_word(start.checked_sub(1).and_then(|before| query.get(before)))

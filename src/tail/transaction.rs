@@ -197,9 +197,15 @@ impl Assembler {
         match event.header().event_type_raw() {
             TABLE_MAP => self.table_map(data)?,
             WRITE_ROWS_V1 | WRITE_ROWS => self.write_rows(event, table_map)?,
-            UPDATE_ROWS_V1 | UPDATE_ROWS | DELETE_ROWS_V1 | DELETE_ROWS | PARTIAL_UPDATE_ROWS
-            | MARIADB_UPDATE_ROWS_COMPRESSED_V1 | MARIADB_UPDATE_ROWS_COMPRESSED
-            | MARIADB_DELETE_ROWS_COMPRESSED_V1 | MARIADB_DELETE_ROWS_COMPRESSED => {}
+            UPDATE_ROWS_V1
+            | UPDATE_ROWS
+            | DELETE_ROWS_V1
+            | DELETE_ROWS
+            | PARTIAL_UPDATE_ROWS
+            | MARIADB_UPDATE_ROWS_COMPRESSED_V1
+            | MARIADB_UPDATE_ROWS_COMPRESSED
+            | MARIADB_DELETE_ROWS_COMPRESSED_V1
+            | MARIADB_DELETE_ROWS_COMPRESSED => {}
             MARIADB_WRITE_ROWS_COMPRESSED_V1 | MARIADB_WRITE_ROWS_COMPRESSED => {
                 if self.is_followed(table_id(data)?) {
                     self.reread(Reread::Image);
@@ -232,10 +238,20 @@ impl Assembler {
                 let same_file = self.open.is_none() && data.starts_with(self.at.file.as_bytes());
                 return Ok(if same_file { self.idle(event) } else { Step::Open });
             }
-            STOP | PREVIOUS_GTIDS | MARIADB_GTID_LIST | MARIADB_BINLOG_CHECKPOINT | MARIADB_START_ENCRYPTION => {
+            STOP
+            | PREVIOUS_GTIDS
+            | MARIADB_GTID_LIST
+            | MARIADB_BINLOG_CHECKPOINT
+            | MARIADB_START_ENCRYPTION => {
                 return Ok(self.idle(event));
             }
-            INTVAR | RAND | USER_VAR | ROWS_QUERY | MARIADB_ANNOTATE_ROWS | TRANSACTION_CONTEXT | VIEW_CHANGE
+            INTVAR
+            | RAND
+            | USER_VAR
+            | ROWS_QUERY
+            | MARIADB_ANNOTATE_ROWS
+            | TRANSACTION_CONTEXT
+            | VIEW_CHANGE
             | IGNORABLE => {}
             _ if header.flags_raw() & FLAG_IGNORABLE != 0 => {}
             _ => self.reread(Reread::UnknownEvent),
@@ -325,7 +341,8 @@ impl Assembler {
         let lone = self.open.is_none();
         match classify(query, names) {
             Statement::Begin => {
-                let vanished = self.open.as_ref().is_some_and(|open| !open.is_empty() && self.payload_end.is_none());
+                let vanished =
+                    self.open.as_ref().is_some_and(|open| !open.is_empty() && self.payload_end.is_none());
                 let step = if vanished { self.vanished(event) } else { Step::Open };
                 self.open.get_or_insert_default();
                 return Ok(step);
