@@ -1,11 +1,14 @@
 //! Integration tests on real servers, real sockets and a real browser.
 
 mod browser;
+mod clients;
 mod deadline;
 mod demo;
 mod failures;
 mod follow;
 mod http;
+mod load;
+mod process;
 mod row_types;
 mod servers;
 mod site;

@@ -174,7 +174,7 @@ pub(crate) fn encode(key: Key, columns: &[(&str, String)]) -> EncodedRow {
     }
     json += "}";
     let columns = columns.iter().map(|(name, _)| Box::from(*name)).collect();
-    EncodedRow { key, json: json.into_bytes(), values: values.into(), columns }
+    EncodedRow { key, json: json.into_bytes(), values: values.into(), columns, replaced: 0 }
 }
 
 /// An HTTP client that goes straight to the site.
