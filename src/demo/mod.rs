@@ -3,7 +3,6 @@
 //! Owns the made-up doors and people. What follows the table is handed in: it gets what any
 //! operator would give it, a URL of a user with least rights, and no more.
 
-use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::pin::{Pin, pin};
 use std::time::Duration;
@@ -14,7 +13,7 @@ use mysql_async::{Conn, Params, params};
 use tokio::net::TcpListener;
 use tracing::info;
 
-use self::binary::ServerBinary;
+use self::binary::{ServerBinary, program};
 use self::server::PrivateServer;
 use self::swipes::{Building, Swipe};
 
@@ -78,7 +77,7 @@ where
 
     let prepared = async {
         let binary = server_binary(options.server.as_deref())?;
-        say(&format!("Starting a private {binary} ..."))?;
+        say(&format!("Starting a private {binary} ..."));
         // No port: root has no password here, and the socket's folder is open to its owner alone.
         let server = PrivateServer::start(binary, &["--skip-networking"]).await?;
         let db_url = migrate(&server).await?;
@@ -90,13 +89,12 @@ where
         () = &mut shutdown => return Ok(()),
     };
 
-    say(&format!(
-        "People swipe their cards. Watch them at http://{address}/\n\
-         or with: curl -N http://{address}/events\n\
-         Swipe one yourself: {}\n\
-         Control-C ends it all and leaves nothing behind.",
-        swipe_command(&server.socket()),
-    ))?;
+    say(&format!("People swipe their cards. Watch them at http://{address}/"));
+    say(&format!("or with: curl -N http://{address}/events"));
+    if let Some(client) = program("mariadb").or_else(|| program("mysql")) {
+        say(&format!("Swipe one yourself: {}", swipe_command(&client, &server.socket())));
+    }
+    say("Control-C ends it all and leaves nothing behind.");
     let checkpoint = server.data().with_file_name("doorcast.checkpoint.json");
     let followed = Followed { db_url, table: "vdooropen", checkpoint, listener };
     let outcome = tokio::select! {
@@ -169,16 +167,15 @@ async fn insert(conn: &mut Conn, swipe: &Swipe, ago: Duration) -> Result<()> {
     Ok(())
 }
 
-fn swipe_command(socket: &Path) -> String {
+fn swipe_command(client: &Path, socket: &Path) -> String {
     format!(
-        "mysql -u root -S {} {DATABASE} -e \"INSERT INTO vdooropen (doorno, rfsim, optime, ynopen) \
-         VALUES (1, 'MYCARD', '20261120 071500', 'Y')\"",
+        "{} -u root -S {} {DATABASE} -e \"INSERT INTO vdooropen VALUES (NULL, 1, 'MYCARD', '20261120 071500', 'Y')\"",
+        client.display(),
         socket.display()
     )
 }
 
-/// To the person who started the demo; the log is for operators.
-fn say(line: &str) -> Result<()> {
-    writeln!(io::stdout(), "{line}")?;
-    Ok(())
+#[expect(clippy::print_stdout, reason = "for the person who started the demo; the log is for operators")]
+fn say(line: &str) {
+    println!("{line}");
 }
