@@ -56,7 +56,6 @@ const DATABASE: &str = "doors";
 const TABLE: &str = include_str!("../../migrations/0001_vdooropen.up.sql");
 const USER: &str = include_str!("../../migrations/0002_doorcast_user.up.sql");
 
-/// So that the page is not empty at first.
 const SWIPES_BEFORE: usize = 24;
 
 /// Starts a server, lets people swipe their cards in it, and runs `follow` until `shutdown`, which
@@ -81,10 +80,12 @@ where
         // No port: root has no password here, and the socket's folder is open to its owner alone.
         let server = PrivateServer::start(binary, &["--skip-networking"]).await?;
         let db_url = migrate(&server).await?;
-        let conn = server.root(Some(DATABASE)).await?;
-        anyhow::Ok((server, db_url, conn))
+        let mut conn = server.root(Some(DATABASE)).await?;
+        let mut building = Building::new(fastrand::Rng::new());
+        swipe_earlier(&mut conn, &mut building, options.rate).await?;
+        anyhow::Ok((server, db_url, conn, building))
     };
-    let (server, db_url, conn) = tokio::select! {
+    let (server, db_url, conn, building) = tokio::select! {
         prepared = prepared => prepared?,
         () = &mut shutdown => return Ok(()),
     };
@@ -99,7 +100,7 @@ where
     let followed = Followed { db_url, table: "vdooropen", checkpoint, listener };
     let outcome = tokio::select! {
         outcome = follow(followed, shutdown) => outcome,
-        outcome = swipe_cards(conn, options.rate) => outcome.context("the private server is gone"),
+        outcome = swipe_cards(conn, building, options.rate) => outcome.context("the private server is gone"),
     };
     drop(server);
     info!("private server and its folder removed");
@@ -110,7 +111,7 @@ fn server_binary(path: Option<&Path>) -> Result<ServerBinary> {
     match path {
         Some(path) => ServerBinary::at(path),
         None => ServerBinary::installed().context(
-            "neither mariadbd nor mysqld is installed; install the package mariadb-server, \
+            "neither mariadbd nor mysqld is installed; install the package mariadb-server-core, \
              or name the program with --server",
         ),
     }
@@ -133,16 +134,20 @@ async fn migrate(server: &PrivateServer) -> Result<String> {
     Ok(format!("mysql://doorcast:{password}@localhost/{DATABASE}?socket={}", socket.display()))
 }
 
-/// Swipes until something breaks, such as the server's end.
-async fn swipe_cards(mut conn: Conn, rate: u32) -> Result<()> {
-    let mut building = Building::new(fastrand::Rng::new());
-    let earlier: Vec<_> =
+/// So that there are rows to look at from the start.
+async fn swipe_earlier(conn: &mut Conn, building: &mut Building, rate: u32) -> Result<()> {
+    let swipes: Vec<_> =
         std::iter::repeat_with(|| building.arrivals(rate)).flatten().take(SWIPES_BEFORE).collect();
-    let mut ago: Duration = earlier.iter().map(|swipe| swipe.wait).sum();
-    for swipe in earlier {
-        insert(&mut conn, &swipe, ago).await?;
+    let mut ago: Duration = swipes.iter().map(|swipe| swipe.wait).sum();
+    for swipe in swipes {
+        insert(conn, &swipe, ago).await?;
         ago = ago.saturating_sub(swipe.wait);
     }
+    Ok(())
+}
+
+/// Swipes until something breaks, such as the server's end.
+async fn swipe_cards(mut conn: Conn, mut building: Building, rate: u32) -> Result<()> {
     loop {
         for swipe in building.arrivals(rate) {
             tokio::time::sleep(swipe.wait).await;
