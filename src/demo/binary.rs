@@ -53,8 +53,7 @@ impl ServerBinary {
         Ok(Self { path, flavour, version, fresh_data })
     }
 
-    /// The machine's own `mariadbd` or `mysqld`, in `PATH` or in `/usr/sbin`, where Debian has it
-    /// and a user's `PATH` does not.
+    /// The machine's own `mariadbd` or `mysqld`.
     #[must_use]
     pub fn installed() -> Option<Self> {
         ["mariadbd", "mysqld"].iter().filter_map(|name| program(name)).find_map(|path| Self::at(path).ok())
@@ -197,7 +196,8 @@ pub(super) fn with_path(prefix: &str, path: &Path) -> OsString {
     option
 }
 
-fn program(name: &str) -> Option<PathBuf> {
+/// A program in `PATH`, or in `/usr/sbin`, where Debian has the servers and a user's `PATH` does not.
+pub(super) fn program(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let folders = std::env::split_paths(&path).chain([PathBuf::from("/usr/sbin")]);
     folders.map(|folder| folder.join(name)).find(|path| path.is_file())
