@@ -88,6 +88,8 @@ enum Wire {
     OldTime,
     OldDateTime,
     OldTimestamp,
+    Inet4,
+    Inet6,
 }
 
 /// A value that can't be written.
@@ -250,6 +252,11 @@ impl Wire {
             (Kind::Geometry, MYSQL_TYPE_GEOMETRY) | (Kind::Vector, MYSQL_TYPE_VECTOR) => {
                 Wire::Binary { length_bytes: blob_length_bytes(first?)?, padded: 0 }
             }
+            // MariaDB's.
+            (Kind::Vector, MYSQL_TYPE_VARCHAR) => {
+                let octets = u16::from_le_bytes([*metadata.first()?, *metadata.get(1)?]);
+                Wire::Binary { length_bytes: if octets < 256 { 1 } else { 2 }, padded: 0 }
+            }
             (Kind::Bit { bits }, MYSQL_TYPE_BIT) if metadata == [bits % 8, bits / 8] => {
                 Wire::Bit { bytes: usize::from(bits.div_ceil(8)) }
             }
@@ -275,6 +282,8 @@ impl Wire {
             (Kind::Timestamp { fsp }, MYSQL_TYPE_TIMESTAMP2) if first == Some(*fsp) => {
                 Wire::Timestamp { fsp: *fsp }
             }
+            (Kind::Inet4, MYSQL_TYPE_STRING) if metadata == [MYSQL_TYPE_STRING as u8, 4] => Wire::Inet4,
+            (Kind::Inet6, MYSQL_TYPE_STRING) if metadata == [MYSQL_TYPE_STRING as u8, 16] => Wire::Inet6,
             // With a fraction the old types have forms of MariaDB's own: those are read from the table.
             (Kind::Time { fsp: 0 }, MYSQL_TYPE_TIME) => Wire::OldTime,
             (Kind::DateTime { fsp: 0 }, MYSQL_TYPE_DATETIME) => Wire::OldDateTime,
@@ -320,6 +329,8 @@ impl Wire {
             Wire::Time { fsp } => out.time(Time::read(*fsp, bytes)?, *fsp),
             Wire::DateTime { fsp } => out.date_time(DateTime::read(*fsp, bytes)?, *fsp),
             Wire::Timestamp { fsp } => out.timestamp(temporal::read_timestamp(*fsp, bytes)?, *fsp),
+            Wire::Inet4 => out.inet4(padded(bytes.counted(1)?)?),
+            Wire::Inet6 => out.inet6(padded(bytes.counted(1)?)?),
             Wire::OldTime => out.time(Time::read_old(bytes)?, 0),
             Wire::OldDateTime => out.date_time(DateTime::read_old(bytes)?, 0),
             Wire::OldTimestamp => out.timestamp(temporal::read_old_timestamp(bytes)?, 0),
@@ -370,6 +381,13 @@ fn set_width(labels: &Labels) -> Option<u8> {
         33..=64 => 8,
         _ => return None,
     })
+}
+
+/// Zero bytes at the end are not in the image.
+fn padded<const N: usize>(bytes: &[u8]) -> Result<[u8; N], Malformed> {
+    let mut whole = [0; N];
+    whole.get_mut(..bytes.len()).ok_or(Malformed)?.copy_from_slice(bytes);
+    Ok(whole)
 }
 
 fn year(byte: u8, two_digits: bool) -> u64 {
