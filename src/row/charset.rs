@@ -117,9 +117,9 @@ fn decode_utf16(bytes: &[u8], read: fn([u8; 2]) -> u16, out: &mut Writer) {
 #[derive(Debug)]
 pub struct CharMap {
     form: Form,
-    /// By byte; 0 for none.
+    /// By byte.
     singles: Vec<u16>,
-    /// By two bytes, empty for a single-byte set; 0 for none.
+    /// By two bytes, empty for a single-byte set.
     pairs: Vec<u16>,
     /// By the second and third byte after [`TRIPLE_LEAD`].
     triples: Vec<u16>,
@@ -142,6 +142,8 @@ struct Form {
     quads: bool,
 }
 
+/// A surrogate, which no character is.
+const UNMAPPED: u16 = 0xd800;
 const NONE: (u8, u8) = (1, 0);
 const SINGLE: Form = Form { singles: (0x80, 0xff), leads: &[], trails: &[], triples: false, quads: false };
 /// Leads the three-byte characters of EUC-JP.
@@ -223,10 +225,10 @@ impl CharMap {
     /// The set called `name`, from what the server converts each of [`CharMap::sequences`] to.
     pub fn new<'a>(name: &str, characters: impl IntoIterator<Item = (&'a [u8], char)>) -> CharMap {
         let form = Form::named(name).unwrap_or(SINGLE);
-        let table = |needed: bool, length: usize| if needed { vec![0; length] } else { Vec::new() };
+        let table = |needed: bool, length: usize| if needed { vec![UNMAPPED; length] } else { Vec::new() };
         let mut map = CharMap {
             form,
-            singles: vec![0; 1 << 8],
+            singles: vec![UNMAPPED; 1 << 8],
             pairs: table(!form.leads.is_empty(), 1 << 16),
             triples: table(form.triples, 1 << 16),
             quads: table(form.quads, BASIC_QUADS as usize),
@@ -266,12 +268,10 @@ impl CharMap {
 
     /// The first character of `bytes`, and of how many bytes it is.
     fn first(&self, bytes: &[u8]) -> (Option<char>, usize) {
-        let at =
-            |table: &[u16], index: usize| table.get(index).copied().filter(|unit| *unit != 0).and_then(basic);
+        let at = |table: &[u16], index: usize| table.get(index).copied().and_then(basic);
         match *bytes {
             [_, b, c, ..] if self.form.is_triple(bytes) => (at(&self.triples, index(b, c)), 3),
             [a, b, ..] if self.form.is_pair(a, b) => (at(&self.pairs, index(a, b)), 2),
-            [0, ..] => (self.ascii.then_some('\0'), 1),
             [a, ..] => match self.form.quad(bytes) {
                 Some(quad) if quad >= SUPPLEMENTARY => (char::from_u32(quad - SUPPLEMENTARY + 0x10000), 4),
                 Some(quad) => (at(&self.quads, quad as usize), 4),

@@ -9,12 +9,11 @@ use doorcast::demo::binary::Flavour;
 use doorcast::demo::server::PrivateServer;
 use doorcast::row::{EncodedRow, RowError, RowImages};
 use doorcast::table::Table;
-use futures_util::StreamExt;
-use mysql_async::binlog::EventType;
-use mysql_async::binlog::events::{EventData, TableMapEvent};
+use mysql_async::Conn;
+use mysql_async::binlog::events::TableMapEvent;
 use mysql_async::prelude::Queryable;
-use mysql_async::{BinlogStreamRequest, Conn};
 
+use crate::binlog::{each_insert, position};
 use crate::deadline::deadline;
 use crate::servers;
 
@@ -390,6 +389,41 @@ async fn other_types_are_the_same_from_binlog_and_table() {
     check(OTHER, "other").await;
 }
 
+/// Every type that has a row image, in one table, with everything that the server can say of a table in
+/// the binlog. If the layout took a field for another column's, it would not fit.
+#[tokio::test]
+async fn metadata_in_the_binlog_fits_the_schema() {
+    for kind in servers::kinds() {
+        if kind == "mysql-5.6" {
+            continue; // has no such metadata
+        }
+        let server = servers::private(kind, &[]).await;
+        let mut root = server.root(None).await.unwrap();
+        servers::create(&mut root, "doors", "doorcast").await;
+        root.query_drop("SET sql_mode = ''").await.unwrap();
+        let every = [NUMBERS, TIMES, STRINGS, JSON, OTHER].into_iter().flatten();
+        let here = every.filter(|case| case.on.iter().any(|start| kind.starts_with(start)));
+        let columns: Vec<_> =
+            here.enumerate().map(|(number, case)| format!("c{number} {} NULL", case.column)).collect();
+        root.query_drop(format!("CREATE TABLE t (id INT PRIMARY KEY, {})", columns.join(", ")))
+            .await
+            .unwrap();
+        for (id, metadata) in ["FULL", "MINIMAL"].into_iter().enumerate() {
+            root.query_drop(format!("SET GLOBAL binlog_row_metadata = {metadata}")).await.unwrap();
+            let mut writer = server.root(Some("doors")).await.unwrap();
+            let position = position(&server, &mut writer).await;
+            writer.query_drop(format!("INSERT INTO t (id) VALUES ({id})")).await.unwrap();
+            let table = Table::open(server.root(None).await.unwrap(), "doors", "t").await.unwrap();
+            let mut rows = Vec::new();
+            each_insert(&server, "doors", &position, |_, map, images| {
+                table.layout().encode_image(map, images, &mut rows).expect(kind);
+            })
+            .await;
+            assert_eq!(rows.len(), 1, "{kind} {metadata}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn what_can_not_be_decoded_for_certain_is_left_to_the_table() {
     for server in servers::all().await {
@@ -520,47 +554,4 @@ async fn run(conn: &mut Conn, case: &Case, sql: &str) {
 
 fn text(row: &EncodedRow) -> &str {
     std::str::from_utf8(&row.json).expect("JSON is UTF-8")
-}
-
-/// Where the binlog ends now.
-async fn position(server: &PrivateServer, conn: &mut Conn) -> (String, u64) {
-    let sql = match (server.binary().flavour(), server.binary().version()) {
-        (Flavour::MySql, version) if version >= (8, 4, 0) => "SHOW BINARY LOG STATUS",
-        _ => "SHOW MASTER STATUS",
-    };
-    let row: mysql_async::Row = conn.query_first(sql).await.unwrap().expect("the binlog is on");
-    (row.get(0).unwrap(), row.get(1).unwrap())
-}
-
-/// Calls `row` with the table's name for each WRITE_ROWS event of `database` from `position` to the end
-/// of the binlog.
-async fn each_insert(
-    server: &PrivateServer,
-    database: &str,
-    (file, offset): &(String, u64),
-    mut row: impl FnMut(&str, &TableMapEvent<'_>, RowImages<'_>),
-) {
-    let conn = server.root(None).await.unwrap();
-    let request = BinlogStreamRequest::new(4_000_000_000 + fastrand::u32(..1_000_000))
-        .with_filename(file.as_bytes())
-        .with_pos(*offset)
-        .with_non_blocking();
-    let mut stream = conn.get_binlog_stream(request).await.unwrap();
-    while let Some(event) = stream.next().await {
-        let event = event.unwrap();
-        if !matches!(
-            event.header().event_type(),
-            Ok(EventType::WRITE_ROWS_EVENT | EventType::WRITE_ROWS_EVENT_V1)
-        ) {
-            continue;
-        }
-        let Ok(Some(EventData::RowsEvent(rows))) = event.read_data() else {
-            panic!("a WRITE_ROWS event is readable")
-        };
-        let map = stream.get_tme(rows.table_id()).expect("the TABLE_MAP comes first");
-        if map.database_name() == database {
-            row(&map.table_name(), map, RowImages::of(&rows).expect("it adds rows"));
-        }
-    }
-    stream.close().await.unwrap();
 }
