@@ -4,6 +4,8 @@
 
 use std::{fmt, str::FromStr};
 
+use serde::{Serialize, Serializer};
+
 /// A row's key: any SQL integer type fits, signed or unsigned.
 pub type Key = i128;
 
@@ -27,6 +29,13 @@ pub struct BadEventId;
 impl fmt::Display for EventId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}-{}", self.epoch, self.key)
+    }
+}
+
+impl Serialize for EventId {
+    /// As text.
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
     }
 }
 

@@ -38,3 +38,191 @@ pub mod row;
 pub mod status;
 pub mod table;
 pub mod tail;
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use tokio::{net::TcpListener, sync::watch};
+use tracing::{info, warn};
+
+use crate::{
+    checkpoint::{CheckpointError, CheckpointFile},
+    feed::{Feed, history::History},
+    follow::{FollowError, Follower},
+    link::Link,
+    options::RunOptions,
+    status::Status,
+    tail::TableName,
+};
+
+/// How long the parts may take to end after they were asked to.
+const END_WITHIN: Duration = Duration::from_secs(9);
+
+/// Why `doorcast run` ended, other than by being asked to.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// Bad usage or configuration; exit status 2.
+    #[error("{0}")]
+    Configuration(String),
+    /// The database or the checkpoint needs a person; exit status 3.
+    #[error("{0}")]
+    Source(String),
+    /// Exit status 1.
+    #[error("{0}")]
+    Unexpected(String),
+}
+
+impl RunError {
+    /// The process's exit status.
+    pub fn exit_status(&self) -> u8 {
+        match self {
+            RunError::Unexpected(_) => 1,
+            RunError::Configuration(_) => 2,
+            RunError::Source(_) => 3,
+        }
+    }
+}
+
+impl From<CheckpointError> for RunError {
+    fn from(err: CheckpointError) -> Self {
+        match err {
+            CheckpointError::Damaged { .. } => RunError::Source(err.to_string()),
+            CheckpointError::InUse(_) | CheckpointError::Unusable { .. } => {
+                RunError::Configuration(err.to_string())
+            }
+        }
+    }
+}
+
+impl From<FollowError> for RunError {
+    fn from(err: FollowError) -> Self {
+        match err {
+            FollowError::Source(message) => RunError::Source(message),
+            FollowError::Configuration(message) => RunError::Configuration(message),
+        }
+    }
+}
+
+/// Binds the address of `--listen`.
+///
+/// # Errors
+/// [`RunError::Configuration`]: the address is taken, not ours, or open to others without leave.
+pub async fn listen(address: SocketAddr, allow_anonymous: bool) -> Result<TcpListener, RunError> {
+    if !address.ip().is_loopback() && !allow_anonymous {
+        return Err(RunError::Configuration(format!(
+            "--listen {address} can be reached from other machines, and rows hold card ids: listen on 127.0.0.1 behind \
+             a proxy that asks who is there, or say --allow-anonymous"
+        )));
+    }
+    TcpListener::bind(address).await.map_err(|err| {
+        RunError::Configuration(format!(
+            "can't listen on {address}: {err}. Stop whoever has the port (ss -ltnp shows it), or choose another --listen"
+        ))
+    })
+}
+
+/// `doorcast run`: follows the table and serves `listener` until `shutdown`, then ends within 10 s.
+///
+/// # Errors
+/// See [`RunError`].
+pub async fn run(
+    options: RunOptions,
+    listener: TcpListener,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), RunError> {
+    let password = options.password().map_err(RunError::Configuration)?;
+    let link = Link::new(&options.db, password, options.ssl_mode, options.ssl_ca.clone());
+    let link = link.map_err(RunError::Configuration)?;
+    let table = table_name(&options.table, link.database())?;
+    let file = CheckpointFile::lock(&options.checkpoint)?;
+    let checkpoint = file.load()?;
+
+    let (history, requests) = History::channel();
+    let limits = feed::Limits {
+        rows: options.history,
+        bytes: options.history_bytes,
+        resume_limit: options.resume_limit,
+    };
+    let feed = Feed::new(limits, history);
+    let status = Arc::new(Status::new(table.to_string()));
+    let (stop, stopped) = watch::channel(false);
+    let settings = follow::Settings {
+        link: Arc::new(link),
+        table,
+        start_from: options.start_from,
+        on_lost_position: options.on_lost_position,
+        history: options.history,
+        server_id: options.server_id,
+        heartbeat: options.db_heartbeat,
+    };
+    let follower =
+        Follower::new(settings, feed.clone(), Arc::clone(&status), file, checkpoint, stopped.clone())?;
+    if let Ok(address) = listener.local_addr() {
+        info!(%address, "listening");
+    }
+    let serve = http::Settings {
+        heartbeat: options.heartbeat,
+        old_page_timeout: options.old_page_timeout,
+        www_dir: options.www_dir,
+        max_clients: options.max_clients,
+        ..http::Settings::default()
+    };
+    let mut follow = tokio::spawn(follower.run(requests));
+    let mut http = tokio::spawn(http::serve(listener, feed, status, serve, told_to(stopped)));
+
+    let early = tokio::select! {
+        () = shutdown => None,
+        ended = &mut follow => Some(followed(ended)),
+        ended = &mut http => Some(served(ended)),
+    };
+    stop.send_replace(true);
+    info!("stopping");
+    let rest = async {
+        let followed = if follow.is_finished() { Ok(()) } else { followed((&mut follow).await) };
+        let served = if http.is_finished() { Ok(()) } else { served((&mut http).await) };
+        followed.and(served)
+    };
+    let rest = tokio::time::timeout(END_WITHIN, rest).await.unwrap_or_else(|_| {
+        warn!("some clients did not let go in time");
+        Ok(())
+    });
+    match early {
+        Some(outcome) => outcome,
+        None => rest,
+    }
+}
+
+fn followed(ended: Result<Result<(), FollowError>, tokio::task::JoinError>) -> Result<(), RunError> {
+    match ended {
+        Ok(outcome) => Ok(outcome?),
+        Err(err) => Err(RunError::Unexpected(format!("following failed: {err}"))),
+    }
+}
+
+fn served(ended: Result<std::io::Result<()>, tokio::task::JoinError>) -> Result<(), RunError> {
+    match ended {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(err)) => Err(RunError::Unexpected(format!("serving failed: {err}"))),
+        Err(err) => Err(RunError::Unexpected(format!("serving failed: {err}"))),
+    }
+}
+
+/// Completes when `stopped` says so.
+async fn told_to(mut stopped: watch::Receiver<bool>) {
+    let _ = stopped.wait_for(|stopped| *stopped).await;
+}
+
+/// `[database.]table`, the database from the URL if it is not there.
+fn table_name(table: &str, database: Option<&str>) -> Result<TableName, RunError> {
+    let (database, table) = match table.split_once('.') {
+        Some((database, table)) => (Some(database), table),
+        None => (database, table),
+    };
+    match database {
+        Some(database) if !database.is_empty() && !table.is_empty() => {
+            Ok(TableName { database: database.to_owned(), table: table.to_owned() })
+        }
+        _ => Err(RunError::Configuration(
+            "which database? Write it behind the last / of --db, or as --table database.table".into(),
+        )),
+    }
+}

@@ -10,7 +10,9 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
+
+const INIT_MARIADB: &str = include_str!("init-mariadb.sh");
 
 /// Whose server it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,8 +53,7 @@ impl ServerBinary {
         Ok(Self { path, flavour, version, fresh_data })
     }
 
-    /// The machine's own `mariadbd` or `mysqld`, in `PATH` or in `/usr/sbin`, where Debian has it
-    /// and a user's `PATH` does not.
+    /// The machine's own `mariadbd` or `mysqld`.
     #[must_use]
     pub fn installed() -> Option<Self> {
         ["mariadbd", "mysqld"].iter().filter_map(|name| program(name)).find_map(|path| Self::at(path).ok())
@@ -98,39 +99,36 @@ impl ServerBinary {
     /// What makes the data folder `data`, which must not exist: root without a password, nothing
     /// else.
     pub(super) fn init_command(&self, data: &Path) -> Result<Command> {
-        Ok(match (&self.fresh_data, self.flavour) {
+        let mut command;
+        match (&self.fresh_data, self.flavour) {
             (Some(fresh), _) => {
-                let mut copy = Command::new("cp");
-                copy.arg("-R").arg(fresh).arg(data);
-                copy
+                command = Command::new("cp");
+                command.arg("-R").arg(fresh).arg(data);
             }
             (None, Flavour::MariaDb) => {
-                let mut install = Command::new(self.install_script()?);
-                install.args(["--no-defaults", "--auth-root-authentication-method=normal", "--skip-test-db"]);
-                install.args(self.location_options(data));
-                // The script looks for the server below a base folder.
-                if let Some(base) = self.path.parent().and_then(Path::parent) {
-                    install.arg(with_path("--basedir=", base));
-                }
-                install
+                command = Command::new("sh");
+                command.args(["-c", INIT_MARIADB, "sh"]).arg(&self.path).arg(self.share()?).arg(data);
+                command.args(self.run_as(data));
             }
             (None, Flavour::MySql) => {
-                let mut initialize = Command::new(&self.path);
-                initialize.args(["--no-defaults", "--initialize-insecure", "--secure-file-priv="]);
-                initialize.args(self.location_options(data));
-                initialize
+                command = Command::new(&self.path);
+                command.args(["--no-defaults", "--initialize-insecure", "--secure-file-priv="]);
+                command.args(self.location_options(data));
             }
-        })
+        }
+        Ok(command)
     }
 
-    /// Where the data is, and as whom to run: a server refuses to run as root unless told to.
+    /// Where the data is, and as whom to run.
     pub(super) fn location_options(&self, data: &Path) -> Vec<OsString> {
-        let mut options = vec![with_path("--datadir=", data)];
+        let run_as = self.run_as(data).map(OsString::from);
+        [with_path("--datadir=", data)].into_iter().chain(run_as).collect()
+    }
+
+    /// A server refuses to run as root, who owns the folder above `data` then, unless told to.
+    fn run_as(&self, data: &Path) -> Option<&'static str> {
         let folder = data.parent().unwrap_or(data);
-        if fs::metadata(folder).is_ok_and(|folder| folder.uid() == 0) {
-            options.push("--user=root".into());
-        }
-        options
+        fs::metadata(folder).is_ok_and(|folder| folder.uid() == 0).then_some("--user=root")
     }
 
     /// Small, quiet, on loopback, binlog on: what differs from server to server.
@@ -162,14 +160,21 @@ impl ServerBinary {
         options
     }
 
-    fn install_script(&self) -> Result<PathBuf> {
-        let base = self.path.parent().and_then(Path::parent);
-        let beside = base.into_iter().flat_map(|base| ["bin", "scripts"].map(|folder| base.join(folder)));
-        let beside = beside.map(|folder| folder.join("mariadb-install-db")).find(|path| path.is_file());
-        match beside.or_else(|| program("mariadb-install-db")) {
-            Some(path) => Ok(path),
-            None => bail!("mariadb-install-db, which belongs to {}, is not there", self.path.display()),
-        }
+    /// The folder with MariaDB's SQL scripts, which Debian, tarballs and newer versions name
+    /// differently.
+    fn share(&self) -> Result<PathBuf> {
+        let base = self.path.parent().and_then(Path::parent).unwrap_or(Path::new("/usr"));
+        ["share/mariadb", "share/mysql", "share"]
+            .map(|folder| base.join(folder))
+            .into_iter()
+            .find(|folder| {
+                ["mariadb", "mysql"]
+                    .iter()
+                    .any(|name| folder.join(format!("{name}_system_tables.sql")).is_file())
+            })
+            .with_context(|| {
+                format!("the SQL scripts of {} are not in {}/share", self.path.display(), base.display())
+            })
     }
 }
 
@@ -191,7 +196,8 @@ pub(super) fn with_path(prefix: &str, path: &Path) -> OsString {
     option
 }
 
-fn program(name: &str) -> Option<PathBuf> {
+/// A program in `PATH`, or in `/usr/sbin`, where Debian has the servers and a user's `PATH` does not.
+pub(super) fn program(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let folders = std::env::split_paths(&path).chain([PathBuf::from("/usr/sbin")]);
     folders.map(|folder| folder.join(name)).find(|path| path.is_file())

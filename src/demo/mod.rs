@@ -3,7 +3,6 @@
 //! Owns the made-up doors and people. What follows the table is handed in: it gets what any
 //! operator would give it, a URL of a user with least rights, and no more.
 
-use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::pin::{Pin, pin};
 use std::time::Duration;
@@ -14,7 +13,7 @@ use mysql_async::{Conn, Params, params};
 use tokio::net::TcpListener;
 use tracing::info;
 
-use self::binary::ServerBinary;
+use self::binary::{ServerBinary, program};
 use self::server::PrivateServer;
 use self::swipes::{Building, Swipe};
 
@@ -57,7 +56,6 @@ const DATABASE: &str = "doors";
 const TABLE: &str = include_str!("../../migrations/0001_vdooropen.up.sql");
 const USER: &str = include_str!("../../migrations/0002_doorcast_user.up.sql");
 
-/// So that the page is not empty at first.
 const SWIPES_BEFORE: usize = 24;
 
 /// Starts a server, lets people swipe their cards in it, and runs `follow` until `shutdown`, which
@@ -78,30 +76,31 @@ where
 
     let prepared = async {
         let binary = server_binary(options.server.as_deref())?;
-        say(&format!("Starting a private {binary} ..."))?;
+        say(&format!("Starting a private {binary} ..."));
         // No port: root has no password here, and the socket's folder is open to its owner alone.
         let server = PrivateServer::start(binary, &["--skip-networking"]).await?;
         let db_url = migrate(&server).await?;
-        let conn = server.root(Some(DATABASE)).await?;
-        anyhow::Ok((server, db_url, conn))
+        let mut conn = server.root(Some(DATABASE)).await?;
+        let mut building = Building::new(fastrand::Rng::new());
+        swipe_earlier(&mut conn, &mut building, options.rate).await?;
+        anyhow::Ok((server, db_url, conn, building))
     };
-    let (server, db_url, conn) = tokio::select! {
+    let (server, db_url, conn, building) = tokio::select! {
         prepared = prepared => prepared?,
         () = &mut shutdown => return Ok(()),
     };
 
-    say(&format!(
-        "People swipe their cards. Watch them at http://{address}/\n\
-         or with: curl -N http://{address}/events\n\
-         Swipe one yourself: {}\n\
-         Control-C ends it all and leaves nothing behind.",
-        swipe_command(&server.socket()),
-    ))?;
+    say(&format!("People swipe their cards. Watch them at http://{address}/"));
+    say(&format!("or with: curl -N http://{address}/events"));
+    if let Some(client) = program("mariadb").or_else(|| program("mysql")) {
+        say(&format!("Swipe one yourself: {}", swipe_command(&client, &server.socket())));
+    }
+    say("Control-C ends it all and leaves nothing behind.");
     let checkpoint = server.data().with_file_name("doorcast.checkpoint.json");
     let followed = Followed { db_url, table: "vdooropen", checkpoint, listener };
     let outcome = tokio::select! {
         outcome = follow(followed, shutdown) => outcome,
-        outcome = swipe_cards(conn, options.rate) => outcome.context("the private server is gone"),
+        outcome = swipe_cards(conn, building, options.rate) => outcome.context("the private server is gone"),
     };
     drop(server);
     info!("private server and its folder removed");
@@ -112,7 +111,7 @@ fn server_binary(path: Option<&Path>) -> Result<ServerBinary> {
     match path {
         Some(path) => ServerBinary::at(path),
         None => ServerBinary::installed().context(
-            "neither mariadbd nor mysqld is installed; install the package mariadb-server, \
+            "neither mariadbd nor mysqld is installed; install the package mariadb-server-core, \
              or name the program with --server",
         ),
     }
@@ -135,16 +134,20 @@ async fn migrate(server: &PrivateServer) -> Result<String> {
     Ok(format!("mysql://doorcast:{password}@localhost/{DATABASE}?socket={}", socket.display()))
 }
 
-/// Swipes until something breaks, such as the server's end.
-async fn swipe_cards(mut conn: Conn, rate: u32) -> Result<()> {
-    let mut building = Building::new(fastrand::Rng::new());
-    let earlier: Vec<_> =
+/// So that there are rows to look at from the start.
+async fn swipe_earlier(conn: &mut Conn, building: &mut Building, rate: u32) -> Result<()> {
+    let swipes: Vec<_> =
         std::iter::repeat_with(|| building.arrivals(rate)).flatten().take(SWIPES_BEFORE).collect();
-    let mut ago: Duration = earlier.iter().map(|swipe| swipe.wait).sum();
-    for swipe in earlier {
-        insert(&mut conn, &swipe, ago).await?;
+    let mut ago: Duration = swipes.iter().map(|swipe| swipe.wait).sum();
+    for swipe in swipes {
+        insert(conn, &swipe, ago).await?;
         ago = ago.saturating_sub(swipe.wait);
     }
+    Ok(())
+}
+
+/// Swipes until something breaks, such as the server's end.
+async fn swipe_cards(mut conn: Conn, mut building: Building, rate: u32) -> Result<()> {
     loop {
         for swipe in building.arrivals(rate) {
             tokio::time::sleep(swipe.wait).await;
@@ -169,16 +172,15 @@ async fn insert(conn: &mut Conn, swipe: &Swipe, ago: Duration) -> Result<()> {
     Ok(())
 }
 
-fn swipe_command(socket: &Path) -> String {
+fn swipe_command(client: &Path, socket: &Path) -> String {
     format!(
-        "mysql -u root -S {} {DATABASE} -e \"INSERT INTO vdooropen (doorno, rfsim, optime, ynopen) \
-         VALUES (1, 'MYCARD', '20261120 071500', 'Y')\"",
+        "{} -u root -S {} {DATABASE} -e \"INSERT INTO vdooropen VALUES (NULL, 1, 'MYCARD', '20261120 071500', 'Y')\"",
+        client.display(),
         socket.display()
     )
 }
 
-/// To the person who started the demo; the log is for operators.
-fn say(line: &str) -> Result<()> {
-    writeln!(io::stdout(), "{line}")?;
-    Ok(())
+#[expect(clippy::print_stdout, reason = "for the person who started the demo; the log is for operators")]
+fn say(line: &str) {
+    println!("{line}");
 }

@@ -25,9 +25,8 @@ exec 3<&0 </dev/null
 (
   trap '' INT TERM HUP
   read -r ended <&3 && exit
-  tries=0
-  while kill -KILL $$ && [ $tries -lt 50 ]; do tries=$((tries + 1)); sleep 0.1; done
-  rm -rf "$folder"
+  kill -KILL $$
+  for try in 1 2 3 4 5 6 7 8 9; do rm -rf "$folder" && break; sleep 0.1; done
 ) &
 exec 3<&- 2>&1 "$@"
 "#;

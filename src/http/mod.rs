@@ -1,1 +1,142 @@
-//! To come.
+//! The HTTP side: server-sent events, long poll, the old page's protocol, status, and pages.
+//!
+//! Knows neither MySQL nor the checkpoint: rows come from the [`Feed`], the rest from [`Status`].
+
+mod accept;
+mod clients;
+mod error;
+mod events;
+mod poll;
+mod query;
+
+use std::{
+    io,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use axum::{
+    Router,
+    extract::Request,
+    http::{Uri, header},
+    middleware::{self, Next},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use tokio::{net::TcpListener, sync::watch};
+
+use self::{clients::Clients, error::HttpError};
+use crate::{feed::Feed, status::Status};
+
+/// Longest request target that is looked at.
+const URI_BYTES: usize = 8 * 1024;
+
+/// How the HTTP side behaves.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Time between two pings of an event stream, and between two spaces to an old page.
+    pub heartbeat: Duration,
+    /// A connection whose write stays blocked this long is ended.
+    pub write_stall: Duration,
+    /// A connection that has not sent a whole request head by then is ended, also between requests.
+    pub header_read: Duration,
+    /// How long requests may take to end at shutdown before they are cut.
+    pub drain: Duration,
+    /// How long an old page is kept waiting; `None`: without limit.
+    pub old_page_timeout: Option<Duration>,
+    /// A folder of the site's own pages.
+    pub www_dir: Option<PathBuf>,
+    /// Connections at the same time. Further ones are told to come back later.
+    pub max_clients: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings {
+            heartbeat: Duration::from_secs(15),
+            write_stall: Duration::from_secs(30),
+            header_read: Duration::from_secs(30),
+            drain: Duration::from_secs(5),
+            old_page_timeout: None,
+            www_dir: None,
+            max_clients: 10_000,
+        }
+    }
+}
+
+/// What every handler sees.
+struct App {
+    feed: Feed,
+    status: Arc<Status>,
+    settings: Settings,
+    clients: Clients,
+    started: Instant,
+    /// Turns true when the process is asked to stop.
+    stopping: watch::Receiver<bool>,
+}
+
+/// Serves until `shutdown`, then ends streams and answers what waits, within `settings.drain`.
+///
+/// # Errors
+/// None at present: an accept that fails is logged and tried again.
+pub async fn serve(
+    listener: TcpListener,
+    feed: Feed,
+    status: Arc<Status>,
+    settings: Settings,
+    shutdown: impl Future<Output = ()>,
+) -> io::Result<()> {
+    let (stop, stopping) = watch::channel(false);
+    let clients = Clients::default();
+    let app = Arc::new(App { feed, status, settings, clients, started: Instant::now(), stopping });
+    let routers = accept::Routers { open: open(app.clone()), crowded: crowded(app.clone()) };
+    accept::run(listener, &app, routers, stop, shutdown).await;
+    Ok(())
+}
+
+/// What connections within the limit get.
+fn open(app: Arc<App>) -> Router {
+    let router = Router::new()
+        .route("/events", get(events::events))
+        .route("/poll", get(poll::poll))
+        .fallback(not_found);
+    finish(router, app)
+}
+
+/// What connections beyond the limit get: the state of the process, and when to come back.
+fn crowded(app: Arc<App>) -> Router {
+    finish(Router::new().route("/events", get(events::come_back)).fallback(overloaded), app)
+}
+
+fn finish(router: Router<Arc<App>>, app: Arc<App>) -> Router {
+    router
+        .method_not_allowed_fallback(method_not_allowed)
+        .layer(middleware::from_fn(check_and_label))
+        .with_state(app)
+}
+
+/// Refuses endless URLs, and sets what every answer carries.
+async fn check_and_label(request: Request, next: Next) -> Response {
+    let target = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
+    let mut response = match target > URI_BYTES {
+        true => HttpError::uri_too_long(URI_BYTES).into_response(),
+        false => next.run(request).await,
+    };
+    response
+        .headers_mut()
+        .insert(header::X_CONTENT_TYPE_OPTIONS, header::HeaderValue::from_static("nosniff"));
+    response
+}
+
+async fn not_found(uri: Uri) -> HttpError {
+    HttpError::not_found(uri.path())
+}
+
+async fn method_not_allowed() -> HttpError {
+    HttpError::method_not_allowed()
+}
+
+async fn overloaded() -> HttpError {
+    HttpError::overloaded()
+}

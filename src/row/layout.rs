@@ -117,7 +117,8 @@ impl Layout {
         &self.prefixes
     }
 
-    pub(super) fn names(&self) -> &Arc<[Box<str>]> {
+    /// The columns' names, shared by all rows of this layout.
+    pub fn names(&self) -> &Arc<[Box<str>]> {
         &self.names
     }
 

@@ -83,6 +83,11 @@ impl Table {
         Ok(())
     }
 
+    /// The connection, for queries of other modules about the server.
+    pub fn conn(&mut self) -> &mut Conn {
+        &mut self.conn
+    }
+
     /// The layout as it was last read.
     pub fn layout(&self) -> &Arc<Layout> {
         &self.layout

@@ -3,10 +3,14 @@
 mod binlog;
 mod browser;
 mod character_sets;
+mod clients;
 mod deadline;
 mod demo;
 mod failures;
 mod follow;
 mod http;
+mod load;
+mod process;
 mod row_types;
 mod servers;
+mod site;

@@ -1,0 +1,226 @@
+//! What the current epoch has below the ring: rows that left it, and rows that never were in it.
+//!
+//! Those rows are in the table, which knows their keys but not the order of their commits. Almost
+//! always both orders are the same. Where they are not, this remembers the exceptions: a *late* row
+//! is one that was committed after a row with a greater key. With that list the commit order of
+//! everything below the ring can be told again, so that each row's id stays an exact cursor.
+
+use std::{
+    collections::{HashSet, VecDeque},
+    sync::Arc,
+};
+
+use crate::id::Key;
+
+/// Late rows that are remembered below the ring. A client older than the forgotten ones gets a gap. Only
+/// tables with many parallel writers have late rows at all; this is 200 kB at most.
+const LATE_KEPT: usize = 4096;
+
+/// Keys that are remembered as read from the table for a client. It matters only between a row's
+/// commit and its arrival through the binlog, which is a moment.
+const GIVEN_KEPT: usize = 16_384;
+
+/// Below every key that an SQL integer can have.
+pub(super) const BEFORE_ALL: Key = i64::MIN as Key - 1;
+
+#[derive(Debug, Default)]
+pub(super) struct Below {
+    /// The greatest key below the ring.
+    max: Option<Key>,
+    /// In the order of their commits, so `after` never falls.
+    late: VecDeque<Late>,
+    /// How many late rows were dropped from the front of `late`.
+    dropped: u64,
+    /// `after` of the last one dropped.
+    forgotten: Option<Key>,
+    /// The latest marked gap below the ring: the greatest key published before it, and the reason.
+    gap: Option<(Key, Arc<str>)>,
+    given: Given,
+}
+
+/// A row that was committed after the row `after`, though its key is smaller.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Late {
+    pub(super) key: Key,
+    pub(super) after: Key,
+    /// It was read from the table for a client before it came through the binlog.
+    pub(super) early: bool,
+}
+
+/// A place among the rows below the ring: next come, in the order of commits, the rows with keys
+/// greater than `base` and the late rows from number `next_late`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Place {
+    pub(super) base: Key,
+    pub(super) next_late: u64,
+}
+
+/// Why a place can't be told exactly.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Lost {
+    /// Late rows were forgotten.
+    Forgotten,
+    /// A marked gap lies between.
+    Gap(Arc<str>),
+    /// The row was read from the table before it came through the binlog: its id has two places.
+    Early,
+}
+
+impl Below {
+    pub(super) fn max(&self) -> Option<Key> {
+        self.max
+    }
+
+    /// All keys through this one may be in the table.
+    pub(super) fn raise(&mut self, key: Key) {
+        self.max = self.max.max(Some(key));
+    }
+
+    /// Takes a row over from the ring. `highest` is the greatest key published up to and with it.
+    pub(super) fn take(&mut self, key: Key, highest: Key, early: bool) {
+        self.raise(key);
+        if key < highest {
+            self.late.push_back(Late { key, after: highest, early });
+        }
+        while self.late.len() > LATE_KEPT {
+            if let Some(oldest) = self.late.pop_front() {
+                self.forgotten = Some(oldest.after);
+                self.dropped += 1;
+            }
+        }
+    }
+
+    /// Takes a marked gap over from the ring. `highest` is the greatest key published before it.
+    pub(super) fn take_gap(&mut self, highest: Key, reason: Arc<str>) {
+        self.gap = Some((highest, reason));
+    }
+
+    /// The place right after the row with this key, whether or not there was such a row.
+    pub(super) fn place_after(&self, key: Key) -> Result<Place, Lost> {
+        if let Some((highest, reason)) = &self.gap
+            && key <= *highest
+        {
+            return Err(Lost::Gap(reason.clone()));
+        }
+        if self.forgotten.is_some_and(|after| key <= after) {
+            return Err(Lost::Forgotten);
+        }
+        let found = self.late.iter().position(|late| late.key == key);
+        match found.and_then(|at| Some((at + 1, self.late.get(at)?))) {
+            Some((_, late)) if late.early => Err(Lost::Early),
+            Some((next, late)) => Ok(Place { base: late.after, next_late: self.dropped + next as u64 }),
+            None => {
+                let next = self.late.partition_point(|late| late.after < key);
+                Ok(Place { base: key, next_late: self.dropped + next as u64 })
+            }
+        }
+    }
+
+    /// The late rows from a place on, in the order of their commits; `None` if some are forgotten.
+    pub(super) fn late_from(&self, place: Place) -> Option<impl Iterator<Item = &Late>> {
+        let skip = usize::try_from(place.next_late.checked_sub(self.dropped)?).ok()?;
+        Some(self.late.range(skip.min(self.late.len())..))
+    }
+
+    /// Remembers that a row was read from the table for a client.
+    pub(super) fn give(&mut self, key: Key) {
+        self.given.add(key);
+    }
+
+    /// Whether a row that now comes through the binlog may have been read from the table before.
+    pub(super) fn was_given(&self, key: Key) -> bool {
+        self.max.is_some_and(|max| key <= max) && self.given.may_hold(key)
+    }
+}
+
+/// A bounded set of keys that, when it overflows, answers "perhaps" for every key.
+#[derive(Debug, Default)]
+struct Given {
+    keys: HashSet<Key>,
+    overflowed: bool,
+}
+
+impl Given {
+    fn add(&mut self, key: Key) {
+        if self.keys.len() >= GIVEN_KEPT {
+            self.keys.clear();
+            self.overflowed = true;
+        }
+        self.keys.insert(key);
+    }
+
+    fn may_hold(&self, key: Key) -> bool {
+        self.overflowed || self.keys.contains(&key)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Commits 1 2 4 3 6 5 7, all below the ring.
+    fn below() -> Below {
+        let mut below = Below::default();
+        for (key, highest) in [(1, 1), (2, 2), (4, 4), (3, 4), (6, 6), (5, 6), (7, 7)] {
+            below.take(key, highest, false);
+        }
+        below
+    }
+
+    #[track_caller]
+    fn check(key: Key, base: Key, late: &[Key]) {
+        let below = below();
+        let place = below.place_after(key).unwrap();
+        assert_eq!(place.base, base);
+        let rest: Vec<Key> = below.late_from(place).unwrap().map(|late| late.key).collect();
+        assert_eq!(rest, late);
+    }
+
+    #[test]
+    fn a_place_is_told_by_commit_order() {
+        check(BEFORE_ALL, BEFORE_ALL, &[3, 5]);
+        check(2, 2, &[3, 5]);
+        check(4, 4, &[3, 5]);
+        check(3, 4, &[5]);
+        check(6, 6, &[5]);
+        check(5, 6, &[]);
+        check(7, 7, &[]);
+    }
+
+    #[test]
+    fn forgotten_late_rows_make_older_places_unknown() {
+        let mut below = below();
+        for n in 0..LATE_KEPT as Key {
+            below.take(100 + 2 * n, 101 + 2 * n, false);
+        }
+        assert_eq!(below.place_after(6), Err(Lost::Forgotten));
+        assert!(below.place_after(7).is_ok());
+        assert!(below.late_from(Place { base: 4, next_late: 1 }).is_none());
+    }
+
+    #[test]
+    fn a_gap_below_the_ring_is_told_to_those_before_it() {
+        let mut below = below();
+        below.take_gap(7, "lost".into());
+        below.take(8, 8, false);
+        assert_eq!(below.place_after(7), Err(Lost::Gap("lost".into())));
+        assert!(below.place_after(8).is_ok());
+    }
+
+    #[test]
+    fn an_early_row_is_no_place() {
+        let mut below = below();
+        below.give(0);
+        assert!(below.was_given(0) && !below.was_given(3));
+        below.take(0, 7, true);
+        assert_eq!(below.place_after(0), Err(Lost::Early));
+    }
+
+    #[test]
+    fn an_overflowing_set_of_given_keys_answers_perhaps() {
+        let mut below = below();
+        (0..=GIVEN_KEPT as Key).for_each(|key| below.give(key + 1000));
+        assert!(below.was_given(7));
+        assert!(!below.was_given(8), "a key above everything below the ring was never read");
+    }
+}

@@ -1,0 +1,348 @@
+//! Cursors: where a client is in the feed, and what comes next for it.
+//!
+//! Owns the way from an id to the next row: in the ring, below it, or across a gap. A subscriber that
+//! fell behind the ring resumes from its last id, exactly as a client that comes back does.
+
+use std::{fmt, str::FromStr, sync::Arc};
+
+use futures_util::future::BoxFuture;
+use serde::Serialize;
+use tokio::sync::watch;
+
+use super::{
+    Feed, FeedState, Row,
+    below::Place,
+    history::HistoryUnavailable,
+    older::{self, Answer, Plan},
+    ring::{Read, Resolved, Ring},
+};
+use crate::id::{self, BadEventId, Epoch, EventId, Key};
+
+/// Rows that are read from the table in one step: it bounds what one client can make the process hold.
+const TABLE_BATCH: usize = 200;
+
+/// Frames that are taken from the ring in one step: it bounds what a client that stalls keeps alive.
+const RING_BATCH_BYTES: usize = 64 * 1024;
+
+/// An id as a client names it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cursor {
+    /// With its epoch.
+    Id(EventId),
+    /// A bare key, of the current epoch.
+    Key(Key),
+}
+
+impl FromStr for Cursor {
+    type Err = BadEventId;
+
+    /// Reads `<epoch>-<key>` or a bare key.
+    ///
+    /// # Errors
+    /// [`BadEventId`] for any other text.
+    fn from_str(text: &str) -> Result<Self, BadEventId> {
+        match id::parse_key(text) {
+            Some(key) => Ok(Cursor::Key(key)),
+            None => text.parse().map(Cursor::Id),
+        }
+    }
+}
+
+impl fmt::Display for Cursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Cursor::Id(id) => id.fmt(f),
+            Cursor::Key(key) => key.fmt(f),
+        }
+    }
+}
+
+/// Where a subscriber begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Start {
+    /// With the next row.
+    Now,
+    /// With the oldest row in the ring.
+    Earliest,
+    /// With the latest so many rows of the ring.
+    Latest(usize),
+    /// After a row.
+    After(Cursor),
+}
+
+/// What comes next for a subscriber.
+#[derive(Debug)]
+pub enum Next {
+    /// Rows in the order of their commits. Never empty.
+    Rows(Vec<Arc<Row>>),
+    /// Continuity is broken here.
+    Gap(Gap),
+}
+
+/// A place where rows may be missing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Gap {
+    /// The last id that the client is known to have.
+    pub after: Option<EventId>,
+    /// The next row, or the head where no row follows yet.
+    pub resumes_at: EventId,
+    /// Why, for people.
+    pub reason: Arc<str>,
+}
+
+/// One client's cursor. It holds no rows: what it has not asked for is in the ring or in the table.
+pub struct Subscriber {
+    feed: Feed,
+    changed: watch::Receiver<()>,
+    at: At,
+    last: Option<EventId>,
+    opened: FeedState,
+}
+
+enum At {
+    /// After an id that is yet to be looked up.
+    After(EventId),
+    /// The next slot in the ring.
+    Ring(u64),
+    /// Below the ring.
+    Older(Older),
+}
+
+struct Older {
+    epoch: Epoch,
+    place: Place,
+    /// Rows that may still be read.
+    left: usize,
+    /// It is known that no more than `left` rows are to be read.
+    counted: bool,
+    /// Kept across calls, so that a caller's time limit does not throw the table's work away.
+    asked: Option<Asked>,
+}
+
+enum Asked {
+    Count(BoxFuture<'static, Result<usize, HistoryUnavailable>>),
+    Rows(BoxFuture<'static, Result<Answer, HistoryUnavailable>>),
+}
+
+enum Step {
+    Give(Next),
+    Again,
+    Ask,
+    Wait,
+}
+
+impl Subscriber {
+    /// Waits until the feed is ready and finds the place to begin. `wanted` says which rows
+    /// [`Start::Latest`] counts. Cancel-safe.
+    pub(super) async fn open(feed: Feed, start: Start, wanted: impl Fn(&Row) -> bool) -> Self {
+        let mut changed = feed.watch();
+        while !feed.ready() {
+            // The sender is in `feed`: it can't have gone.
+            let _ = changed.changed().await;
+        }
+        let (opened, end, at, last) = {
+            let ring = feed.ring();
+            let head = ring.head();
+            let (at, last) = match start {
+                Start::Now | Start::Latest(_) => (At::Ring(ring.end()), Some(head)),
+                Start::Earliest => (At::Ring(ring.first()), None),
+                Start::After(Cursor::Id(id)) => (At::After(id), Some(id)),
+                Start::After(Cursor::Key(key)) => {
+                    let id = EventId { epoch: ring.epoch(), key };
+                    (At::After(id), Some(id))
+                }
+            };
+            (feed.state_of(&ring), ring.end(), at, last)
+        };
+        let mut subscriber = Subscriber { feed, changed, at, last, opened };
+        if let Start::Latest(rows) = start
+            && let Some(seq) = subscriber.latest(end, rows, wanted)
+        {
+            subscriber.at = At::Ring(seq);
+            subscriber.last = None;
+        }
+        subscriber
+    }
+
+    /// Where the latest `rows` wanted rows before `end` begin.
+    fn latest(&self, end: u64, rows: usize, wanted: impl Fn(&Row) -> bool) -> Option<u64> {
+        const AT_ONCE: usize = 512;
+        let (mut found, mut left, mut at) = (None, rows, end);
+        while left > 0 {
+            // The lock is free between the pieces: the ring may be long, and a filter takes its time.
+            let piece = self.feed.ring().read_back(at, AT_ONCE);
+            let Some((seq, _)) = piece.last() else { break };
+            at = *seq;
+            for (seq, _) in piece.iter().filter(|(_, row)| wanted(row)).take(left) {
+                found = Some(*seq);
+                left -= 1;
+            }
+        }
+        found
+    }
+
+    /// The feed as it was when the subscriber found its place.
+    pub fn opened(&self) -> &FeedState {
+        &self.opened
+    }
+
+    /// The id to come back with: everything up to it was given. It is the head once nothing is left
+    /// to give. `None` only before the first row of a subscriber that began with old rows.
+    pub fn cursor(&self) -> Option<EventId> {
+        self.last
+    }
+
+    /// Waits for what comes next: at most `max_rows` rows. Cancel-safe: nothing is lost when the future
+    /// is dropped, and a query that is under way goes on.
+    ///
+    /// # Errors
+    /// [`HistoryUnavailable`] when older rows are needed and can't be read. Calling again tries again.
+    pub async fn next(&mut self, max_rows: usize) -> Result<Next, HistoryUnavailable> {
+        loop {
+            self.changed.mark_unchanged();
+            match self.step(max_rows) {
+                Step::Give(next) => return Ok(next),
+                Step::Again => {}
+                Step::Ask => {
+                    if let Some(next) = self.answer().await? {
+                        return Ok(next);
+                    }
+                }
+                Step::Wait => {
+                    let _ = self.changed.changed().await;
+                }
+            }
+        }
+    }
+
+    fn step(&mut self, max_rows: usize) -> Step {
+        let feed = self.feed.clone();
+        let ring = feed.ring();
+        match &mut self.at {
+            At::After(id) => match ring.resolve(*id) {
+                Resolved::Ring(seq) => {
+                    self.at = At::Ring(seq);
+                    Step::Again
+                }
+                Resolved::Table(place) => {
+                    let left = feed.resume_limit();
+                    self.at =
+                        At::Older(Older { epoch: ring.epoch(), place, left, counted: false, asked: None });
+                    Step::Again
+                }
+                Resolved::Gap { reason, to } => Step::Give(self.cross(&ring, reason, to)),
+            },
+            At::Ring(seq) => match ring.read(*seq, max_rows.max(1), RING_BATCH_BYTES) {
+                Read::Rows(rows, next) => {
+                    *seq = next;
+                    self.last = rows.last().map(|row| row.id());
+                    Step::Give(Next::Rows(rows))
+                }
+                Read::Gap(reason, next) => Step::Give(self.cross(&ring, reason, next)),
+                Read::End => {
+                    self.last = Some(ring.head());
+                    Step::Wait
+                }
+                Read::Fell => match self.last {
+                    Some(id) => {
+                        self.at = At::After(id);
+                        Step::Again
+                    }
+                    None => Step::Give(self.cross(&ring, "too slow for this feed".into(), ring.first())),
+                },
+            },
+            At::Older(older) => {
+                if older.asked.is_some() {
+                    return Step::Ask;
+                }
+                if older.epoch != ring.epoch() {
+                    return match self.last {
+                        Some(id) => {
+                            self.at = At::After(id);
+                            Step::Again
+                        }
+                        None => Step::Give(self.cross(&ring, "keys have started over".into(), ring.first())),
+                    };
+                }
+                match older::plan(&ring, older.place) {
+                    Plan::Done => {
+                        self.at = At::Ring(ring.first());
+                        Step::Again
+                    }
+                    Plan::Forgotten => {
+                        let reason = "the order of the rows after that id is no longer known".into();
+                        Step::Give(self.cross(&ring, reason, ring.first()))
+                    }
+                    Plan::Ask(ask) => {
+                        let history = feed.history().clone();
+                        if older.left == 0 {
+                            return Step::Give(self.cross_too_many(&ring));
+                        }
+                        if older.counted || ask.at_most <= older.left {
+                            let limit = TABLE_BATCH.min(older.left).min(max_rows).max(1);
+                            older.asked = Some(Asked::Rows(Box::pin(older::read(history, ask, limit))));
+                        } else {
+                            let limit = older.left.saturating_add(1);
+                            older.asked = Some(Asked::Count(Box::pin(older::count(history, ask, limit))));
+                        }
+                        Step::Ask
+                    }
+                }
+            }
+        }
+    }
+
+    /// Awaits the table's answer and takes it over.
+    async fn answer(&mut self) -> Result<Option<Next>, HistoryUnavailable> {
+        let At::Older(older) = &mut self.at else { return Ok(None) };
+        match &mut older.asked {
+            None => Ok(None),
+            Some(Asked::Count(asked)) => {
+                let rows = asked.await;
+                older.asked = None;
+                if rows? <= older.left {
+                    older.counted = true;
+                    return Ok(None);
+                }
+                let feed = self.feed.clone();
+                Ok(Some(self.cross_too_many(&feed.ring())))
+            }
+            Some(Asked::Rows(asked)) => {
+                let answer = asked.await;
+                older.asked = None;
+                let answer = answer?;
+                let feed = self.feed.clone();
+                let mut ring = feed.ring();
+                if older.epoch != ring.epoch() {
+                    return Ok(None);
+                }
+                let Some((rows, place)) = older::weave(&mut ring, older.place, answer) else {
+                    return Ok(None);
+                };
+                older.place = place;
+                older.left = older.left.saturating_sub(rows.len());
+                if rows.is_empty() {
+                    return Ok(None);
+                }
+                self.last = rows.last().map(|row| row.id());
+                Ok(Some(Next::Rows(rows)))
+            }
+        }
+    }
+
+    fn cross_too_many(&mut self, ring: &Ring) -> Next {
+        let limit = self.feed.resume_limit();
+        let reason = format!("more than {limit} rows were missed").into();
+        self.cross(ring, reason, ring.first())
+    }
+
+    /// Goes on at `to`, and says so.
+    fn cross(&mut self, ring: &Ring, reason: Arc<str>, to: u64) -> Next {
+        let after = self.last;
+        self.at = At::Ring(to);
+        if to == ring.end() {
+            self.last = Some(ring.head());
+        }
+        Next::Gap(Gap { after, resumes_at: ring.row_from(to).unwrap_or_else(|| ring.head()), reason })
+    }
+}

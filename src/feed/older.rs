@@ -1,0 +1,141 @@
+//! Rows below the ring, read from the table by key and put back into the order of their commits.
+//!
+//! Commit order matters here too: every row's id must be a cursor from which nothing is missed, also
+//! when the client leaves in the middle. See [`super::below`] for what is known of that order.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
+
+use super::{
+    Row,
+    below::{Late, Place},
+    history::{History, HistoryUnavailable},
+    ring::Ring,
+};
+use crate::id::{Epoch, EventId, Key};
+
+/// Late rows that are asked for in one step, each by a query of its own.
+const SINGLES: usize = 32;
+
+/// What to do next at a place below the ring.
+#[derive(Debug)]
+pub(super) enum Plan {
+    /// Everything below the ring was taken: go on at its first slot.
+    Done,
+    /// The order after this place is no longer known.
+    Forgotten,
+    Ask(Ask),
+}
+
+/// What to ask the table for.
+#[derive(Debug)]
+pub(super) struct Ask {
+    pub(super) epoch: Epoch,
+    pub(super) after: Key,
+    pub(super) through: Key,
+    /// Late rows with smaller keys than `after`.
+    pub(super) singles: Vec<Key>,
+    /// No more rows than this are left to read.
+    pub(super) at_most: usize,
+}
+
+/// What the table answered.
+#[derive(Debug)]
+pub(super) struct Answer {
+    rows: Vec<Arc<Row>>,
+    /// `rows` is all there is through this key.
+    reached: Key,
+    singles: HashMap<Key, Option<Arc<Row>>>,
+}
+
+/// What lies between `place` and the ring.
+pub(super) fn plan(ring: &Ring, place: Place) -> Plan {
+    let Some(late) = ring.below().late_from(place) else { return Plan::Forgotten };
+    let singles: Vec<Key> = late.filter(|late| late.key <= place.base).map(|late| late.key).collect();
+    let through = ring.below().max().unwrap_or(place.base).max(place.base);
+    if through == place.base && singles.is_empty() {
+        return Plan::Done;
+    }
+    let span = usize::try_from(through.saturating_sub(place.base)).unwrap_or(usize::MAX);
+    let at_most = span.saturating_add(singles.len());
+    let singles = singles.into_iter().take(SINGLES).collect();
+    Plan::Ask(Ask { epoch: ring.epoch(), after: place.base, through, singles, at_most })
+}
+
+/// Counts the rows to read, up to `limit`.
+pub(super) async fn count(history: History, ask: Ask, limit: usize) -> Result<usize, HistoryUnavailable> {
+    let rows = match ask.after < ask.through {
+        true => history.rows(ask.after, ask.through, limit).await?.len(),
+        false => 0,
+    };
+    Ok(rows.saturating_add(ask.singles.len()).min(limit))
+}
+
+/// Reads at most `limit` rows by key, and the late ones.
+pub(super) async fn read(history: History, ask: Ask, limit: usize) -> Result<Answer, HistoryUnavailable> {
+    let encode = |row| Arc::new(Row::new(ask.epoch, None, row));
+    let mut singles = HashMap::new();
+    for key in ask.singles {
+        let row = history.rows(key - 1, key, 1).await?.pop();
+        singles.insert(key, row.filter(|row| row.key == key).map(encode));
+    }
+    let (mut rows, mut reached) = (Vec::new(), ask.through);
+    if ask.after < ask.through {
+        rows = history.rows(ask.after, ask.through, limit).await?;
+        rows.retain(|row| ask.after < row.key && row.key <= ask.through);
+        if rows.len() >= limit {
+            reached = rows.last().map_or(reached, |row| row.key);
+        }
+    }
+    Ok(Answer { rows: rows.into_iter().map(encode).collect(), reached, singles })
+}
+
+/// The rows of an answer in the order of their commits, without those that the ring holds, and the
+/// place after them. `None`: the order is no longer known.
+pub(super) fn weave(ring: &mut Ring, mut place: Place, answer: Answer) -> Option<(Vec<Arc<Row>>, Place)> {
+    let Answer { rows, reached, mut singles } = answer;
+    let start = place.base;
+    let epoch = ring.epoch();
+    let mut in_order: BTreeMap<Key, Arc<Row>> = rows.into_iter().map(|row| (row.key(), row)).collect();
+    in_order.retain(|&key, _| !ring.holds(EventId { epoch, key }));
+    // A row committed after `reached` may have a key below it: its turn comes later.
+    let mut late = Vec::new();
+    for &Late { key, after, .. } in ring.below().late_from(place)? {
+        late.push((key, after, in_order.remove(&key)));
+    }
+
+    let mut out = Vec::new();
+    for (key, after, row) in late.into_iter().take_while(|&(_, after, _)| after <= reached) {
+        take_through(&mut in_order, after, &mut out);
+        place.base = place.base.max(after);
+        let row = if key > start {
+            row
+        } else {
+            // It became late while the table was read: the next step asks for it.
+            let Some(row) = singles.remove(&key) else {
+                give(ring, &out);
+                return Some((out, place));
+            };
+            row
+        };
+        out.extend(row);
+        place.next_late += 1;
+    }
+    take_through(&mut in_order, reached, &mut out);
+    place.base = place.base.max(reached);
+    give(ring, &out);
+    Some((out, place))
+}
+
+fn take_through(from: &mut BTreeMap<Key, Arc<Row>>, through: Key, to: &mut Vec<Arc<Row>>) {
+    let rest = from.split_off(&(through + 1));
+    to.extend(std::mem::replace(from, rest).into_values());
+}
+
+fn give(ring: &mut Ring, rows: &[Arc<Row>]) {
+    for row in rows {
+        ring.below_mut().give(row.key());
+    }
+}

@@ -1,0 +1,345 @@
+//! The bounded ring of rows in commit order.
+//!
+//! Owns sequence numbers, the index from ids to them, eviction, and what an id means as a cursor. Does
+//! no waiting and no I/O: [`super::Feed`] locks it for short sections.
+//!
+//! A marked gap takes a place of its own between the rows, so that a cursor is before it or after it.
+
+use std::{
+    collections::{HashMap, VecDeque, hash_map},
+    sync::Arc,
+};
+
+use super::{
+    Limits, Row,
+    below::{BEFORE_ALL, Below, Lost, Place},
+};
+use crate::id::{Epoch, EventId, Key};
+
+#[derive(Debug)]
+pub(super) struct Ring {
+    limits: Limits,
+    epoch: Epoch,
+    /// Sequence number of the place where the epoch begins.
+    epoch_start: u64,
+    /// The greatest key that the epoch has had.
+    highest: Option<Key>,
+    head: EventId,
+    slots: VecDeque<Slot>,
+    /// Sequence number of the first slot.
+    first: u64,
+    rows: usize,
+    bytes: usize,
+    /// Every row's first place in the ring.
+    index: HashMap<EventId, u64>,
+    /// The further places of ids that were published more than once. Empty unless someone erred.
+    repeats: HashMap<EventId, VecDeque<u64>>,
+    below: Below,
+    columns: Option<Arc<[Box<str>]>>,
+    ready: bool,
+}
+
+#[derive(Debug)]
+struct Slot {
+    epoch: Epoch,
+    /// The greatest key of the epoch up to and with this slot: it never falls within an epoch.
+    highest: Key,
+    what: What,
+}
+
+#[derive(Debug)]
+enum What {
+    Row {
+        row: Arc<Row>,
+        /// See [`super::below::Late::early`].
+        early: bool,
+    },
+    Gap(Arc<str>),
+}
+
+/// What an id means as a cursor.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Resolved {
+    /// The next row is at this sequence number.
+    Ring(u64),
+    /// The next rows are below the ring.
+    Table(Place),
+    /// Continuity can't be kept; it goes on at this sequence number.
+    Gap { reason: Arc<str>, to: u64 },
+}
+
+/// What comes next in the ring.
+#[derive(Debug)]
+pub(super) enum Read {
+    /// Rows, and where to read on. Never empty.
+    Rows(Vec<Arc<Row>>, u64),
+    /// A marked gap, and where to read on.
+    Gap(Arc<str>, u64),
+    /// Nothing yet.
+    End,
+    /// The ring has moved on.
+    Fell,
+}
+
+impl Ring {
+    pub(super) fn new(limits: Limits) -> Self {
+        Ring {
+            limits: Limits { rows: limits.rows.max(1), ..limits },
+            epoch: 1,
+            epoch_start: 0,
+            highest: None,
+            head: EventId { epoch: 1, key: 0 },
+            slots: VecDeque::new(),
+            first: 0,
+            rows: 0,
+            bytes: 0,
+            index: HashMap::new(),
+            repeats: HashMap::new(),
+            below: Below::default(),
+            columns: None,
+            ready: false,
+        }
+    }
+
+    pub(super) fn begin_epoch(&mut self, epoch: Epoch) {
+        self.epoch = epoch;
+        self.epoch_start = self.end();
+        self.highest = None;
+        self.head = EventId { epoch, key: 0 };
+        self.below = Below::default();
+    }
+
+    pub(super) fn push(&mut self, row: Arc<Row>) {
+        let id = row.id();
+        if id.epoch != self.epoch {
+            self.begin_epoch(id.epoch);
+        }
+        let highest = self.highest.map_or(id.key, |highest| highest.max(id.key));
+        self.highest = Some(highest);
+        self.head = id;
+        if !self.columns.as_ref().is_some_and(|columns| Arc::ptr_eq(columns, row.columns())) {
+            self.columns = Some(row.columns().clone());
+        }
+        let seq = self.end();
+        match self.index.entry(id) {
+            hash_map::Entry::Vacant(place) => {
+                place.insert(seq);
+            }
+            hash_map::Entry::Occupied(_) => self.repeats.entry(id).or_default().push_back(seq),
+        }
+        self.rows += 1;
+        self.bytes += row.cost_bytes();
+        let early = self.below.was_given(id.key);
+        self.slots.push_back(Slot { epoch: id.epoch, highest, what: What::Row { row, early } });
+        self.evict();
+    }
+
+    pub(super) fn mark_gap(&mut self, reason: Arc<str>) {
+        let highest = self.highest.unwrap_or(BEFORE_ALL);
+        self.slots.push_back(Slot { epoch: self.epoch, highest, what: What::Gap(reason) });
+        self.evict();
+    }
+
+    pub(super) fn mark_older(&mut self, through: Key) {
+        self.below.raise(through);
+        if self.highest.is_none() {
+            self.head = EventId { epoch: self.epoch, key: through };
+        }
+        self.highest = self.highest.max(Some(through));
+    }
+
+    pub(super) fn set_ready(&mut self) {
+        self.ready = true;
+    }
+
+    pub(super) fn set_columns(&mut self, columns: Arc<[Box<str>]>) {
+        self.columns = Some(columns);
+    }
+
+    /// Drops the oldest slots beyond the limits. The newest always stays, however large it is.
+    fn evict(&mut self) {
+        while self.slots.len() > self.limits.rows || (self.bytes > self.limits.bytes && self.slots.len() > 1)
+        {
+            let Some(slot) = self.slots.pop_front() else { return };
+            let seq = self.first;
+            self.first += 1;
+            let current = slot.epoch == self.epoch;
+            match slot.what {
+                What::Row { row, early } => {
+                    self.rows -= 1;
+                    self.bytes -= row.cost_bytes();
+                    self.unindex(row.id(), seq);
+                    if current {
+                        self.below.take(row.key(), slot.highest, early);
+                    }
+                }
+                What::Gap(reason) if current => self.below.take_gap(slot.highest, reason),
+                What::Gap(_) => {}
+            }
+        }
+    }
+
+    fn unindex(&mut self, id: EventId, seq: u64) {
+        let next = match self.repeats.get_mut(&id) {
+            Some(more) => more.pop_front(),
+            None => None,
+        };
+        match next {
+            Some(next) => {
+                self.index.insert(id, next);
+                if self.repeats.get(&id).is_some_and(VecDeque::is_empty) {
+                    self.repeats.remove(&id);
+                }
+            }
+            None => {
+                let was = self.index.remove(&id);
+                debug_assert_eq!(was, Some(seq), "the index names the first place of an id");
+            }
+        }
+    }
+
+    pub(super) fn ready(&self) -> bool {
+        self.ready
+    }
+
+    pub(super) fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    pub(super) fn head(&self) -> EventId {
+        self.head
+    }
+
+    pub(super) fn rows(&self) -> usize {
+        self.rows
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    pub(super) fn columns(&self) -> Option<&Arc<[Box<str>]>> {
+        self.columns.as_ref()
+    }
+
+    pub(super) fn below(&self) -> &Below {
+        &self.below
+    }
+
+    pub(super) fn below_mut(&mut self) -> &mut Below {
+        &mut self.below
+    }
+
+    pub(super) fn holds(&self, id: EventId) -> bool {
+        self.index.contains_key(&id)
+    }
+
+    /// Sequence number of the oldest slot.
+    pub(super) fn first(&self) -> u64 {
+        self.first
+    }
+
+    /// Sequence number that the next slot will have.
+    pub(super) fn end(&self) -> u64 {
+        self.first + self.slots.len() as u64
+    }
+
+    fn slot(&self, seq: u64) -> Option<&Slot> {
+        self.slots.get(usize::try_from(seq.checked_sub(self.first)?).ok()?)
+    }
+
+    /// The id of the first row at `seq` or after it.
+    pub(super) fn row_from(&self, seq: u64) -> Option<EventId> {
+        let skip = usize::try_from(seq.saturating_sub(self.first)).ok()?.min(self.slots.len());
+        self.slots.range(skip..).find_map(|slot| match &slot.what {
+            What::Row { row, .. } => Some(row.id()),
+            What::Gap(_) => None,
+        })
+    }
+
+    /// The oldest row.
+    pub(super) fn oldest(&self) -> Option<EventId> {
+        self.row_from(self.first)
+    }
+
+    /// At most `max_rows` rows from `seq` on, and no more once they have `max_bytes`; or the gap that is there.
+    pub(super) fn read(&self, seq: u64, max_rows: usize, max_bytes: usize) -> Read {
+        let Some(skip) = seq.checked_sub(self.first).and_then(|skip| usize::try_from(skip).ok()) else {
+            return Read::Fell;
+        };
+        let (mut rows, mut bytes) = (Vec::new(), 0);
+        for slot in self.slots.range(skip.min(self.slots.len())..) {
+            match &slot.what {
+                What::Gap(reason) if rows.is_empty() => return Read::Gap(reason.clone(), seq + 1),
+                What::Row { row, .. } if rows.len() < max_rows && bytes < max_bytes => {
+                    bytes += row.frame().len();
+                    rows.push(row.clone());
+                }
+                _ => break,
+            }
+        }
+        if rows.is_empty() {
+            return Read::End;
+        }
+        let next = seq + rows.len() as u64;
+        Read::Rows(rows, next)
+    }
+
+    /// At most `max_rows` rows that end right before `seq`, newest first, with their sequence numbers.
+    pub(super) fn read_back(&self, seq: u64, max_rows: usize) -> Vec<(u64, Arc<Row>)> {
+        let end = usize::try_from(seq.saturating_sub(self.first)).unwrap_or(0).min(self.slots.len());
+        let numbered = self.slots.range(..end).rev().zip(1u64..);
+        let rows = numbered.filter_map(|(slot, back)| match &slot.what {
+            What::Row { row, .. } => Some((self.first + end as u64 - back, row.clone())),
+            What::Gap(_) => None,
+        });
+        rows.take(max_rows).collect()
+    }
+
+    /// What comes after the row with this id.
+    pub(super) fn resolve(&self, id: EventId) -> Resolved {
+        if let Some(&seq) = self.index.get(&id) {
+            let early = matches!(self.slot(seq), Some(Slot { what: What::Row { early: true, .. }, .. }));
+            return if early { self.gap(Lost::Early, seq + 1) } else { Resolved::Ring(seq + 1) };
+        }
+        if id.epoch < self.epoch {
+            let reason = "the table's keys have started over since that id".into();
+            return Resolved::Gap { reason, to: self.first };
+        }
+        let ahead = || Resolved::Gap { reason: "the id is ahead of this feed".into(), to: self.end() };
+        if id.epoch > self.epoch {
+            return ahead();
+        }
+        // `<epoch>-0` is where an epoch begins, before all its keys.
+        let key = if id.key == 0 { BEFORE_ALL } else { id.key };
+        match (self.highest, self.below.max()) {
+            (None, _) if key == BEFORE_ALL => Resolved::Ring(self.epoch_start.max(self.first)),
+            (None, _) => ahead(),
+            (Some(highest), _) if key > highest => ahead(),
+            (_, Some(below)) if key <= below => match self.below.place_after(key) {
+                Ok(place) => Resolved::Table(place),
+                Err(lost) => self.gap(lost, self.first),
+            },
+            _ => Resolved::Ring(self.first_above(key)),
+        }
+    }
+
+    fn gap(&self, lost: Lost, to: u64) -> Resolved {
+        let reason = match lost {
+            Lost::Forgotten => "the order of the rows after that id is no longer known".into(),
+            Lost::Gap(reason) => reason,
+            Lost::Early => "that row was read from the table before its turn".into(),
+        };
+        Resolved::Gap { reason, to }
+    }
+
+    /// Where the epoch's first row with a greater key is, or the gaps right before it.
+    fn first_above(&self, key: Key) -> u64 {
+        let mut at = self.slots.partition_point(|slot| (slot.epoch, slot.highest) <= (self.epoch, key));
+        let is_gap = |slot: &Slot| slot.epoch == self.epoch && matches!(slot.what, What::Gap(_));
+        while at.checked_sub(1).and_then(|before| self.slots.get(before)).is_some_and(is_gap) {
+            at -= 1;
+        }
+        self.first + at as u64
+    }
+}

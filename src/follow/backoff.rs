@@ -1,0 +1,52 @@
+//! How long to wait before the next attempt.
+
+use std::time::Duration;
+
+const FIRST: Duration = Duration::from_millis(500);
+const LONGEST: Duration = Duration::from_secs(30);
+/// Between attempts on what only a person can mend.
+const FOR_A_PERSON: Duration = Duration::from_secs(30);
+
+/// Waits that double, jittered, from 0.5 s to 30 s.
+#[derive(Debug, Default)]
+pub(super) struct Backoff {
+    attempts: u32,
+}
+
+impl Backoff {
+    /// The next wait: between half of the step and the whole.
+    pub(super) fn next(&mut self) -> Duration {
+        let step = FIRST.saturating_mul(1 << self.attempts.min(16)).min(LONGEST);
+        self.attempts += 1;
+        step.mul_f64(0.5 + fastrand::f64() / 2.0).max(FIRST)
+    }
+
+    /// A wait for a problem that will not pass by itself.
+    pub(super) fn slow(&mut self) -> Duration {
+        FOR_A_PERSON.mul_f64(1.0 + fastrand::f64())
+    }
+
+    /// The link was of use: begin at the shortest again.
+    pub(super) fn reset(&mut self) {
+        self.attempts = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_grow_from_half_a_second_to_thirty() {
+        let mut backoff = Backoff::default();
+        let first = backoff.next();
+        assert!(first <= FIRST.mul_f64(1.01), "{first:?}");
+        for _ in 0..100 {
+            let wait = backoff.next();
+            assert!((FIRST..=LONGEST).contains(&wait), "{wait:?}");
+        }
+        assert!(backoff.next() >= LONGEST / 2);
+        backoff.reset();
+        assert!(backoff.next() <= FIRST.mul_f64(1.01));
+    }
+}

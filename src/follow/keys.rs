@@ -1,0 +1,169 @@
+//! Which keys have come, in commit order: what a restart, a look at the table and a new epoch need.
+//!
+//! Order is commit order, not key order: key 6 can commit before key 5. So "everything after the
+//! greatest key" is not what is missing; the window of recent keys says which of the lower ones came.
+
+use std::collections::{HashSet, VecDeque};
+
+use crate::{
+    checkpoint::{from_runs, to_runs},
+    id::{Epoch, Key},
+};
+
+/// How far below the greatest key a look at the table begins, in keys: transactions that were open
+/// while so many later keys committed are still found.
+pub(super) const OVERLAP: Key = 1000;
+
+/// The keys of one epoch.
+#[derive(Debug)]
+pub(super) struct Keys {
+    epoch: Epoch,
+    greatest: Option<Key>,
+    recent: VecDeque<Key>,
+    known: HashSet<Key>,
+    /// Keys up to here that are not in `recent` came earlier, or were never ours to tell.
+    older_through: Option<Key>,
+    capacity: usize,
+}
+
+impl Keys {
+    /// None yet. `capacity` is how many are kept.
+    pub(super) fn new(epoch: Epoch, capacity: usize) -> Self {
+        Keys {
+            epoch,
+            greatest: None,
+            recent: VecDeque::new(),
+            known: HashSet::new(),
+            older_through: None,
+            capacity,
+        }
+    }
+
+    /// As the checkpoint has them.
+    pub(super) fn restore(
+        epoch: Epoch,
+        greatest: Option<Key>,
+        recent: &[(Key, Key)],
+        older_through: Option<Key>,
+        capacity: usize,
+    ) -> Self {
+        let recent = from_runs(recent, capacity);
+        let known = recent.iter().copied().collect();
+        Keys { epoch, greatest, recent, known, older_through, capacity }
+    }
+
+    pub(super) fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    pub(super) fn greatest(&self) -> Option<Key> {
+        self.greatest
+    }
+
+    pub(super) fn older_through(&self) -> Option<Key> {
+        self.older_through
+    }
+
+    /// The recent ones in commit order.
+    pub(super) fn recent(&self) -> impl DoubleEndedIterator<Item = Key> + ExactSizeIterator {
+        self.recent.iter().copied()
+    }
+
+    /// The recent ones as runs.
+    pub(super) fn runs(&self) -> Vec<(Key, Key)> {
+        to_runs(self.recent())
+    }
+
+    /// Keys up to `through` are not news, though they were never recorded.
+    pub(super) fn set_older_through(&mut self, through: Key) {
+        self.older_through = self.older_through.max(Some(through));
+        self.greatest = self.greatest.max(Some(through));
+    }
+
+    /// Takes down a key that came. `false` if it had come before.
+    pub(super) fn record(&mut self, key: Key) -> bool {
+        let above = self.greatest.is_none_or(|greatest| key > greatest);
+        if above {
+            self.greatest = Some(key);
+        }
+        if !self.known.insert(key) {
+            return false;
+        }
+        self.recent.push_back(key);
+        if self.recent.len() > self.capacity
+            && let Some(oldest) = self.recent.pop_front()
+        {
+            self.known.remove(&oldest);
+            self.older_through = self.older_through.max(Some(oldest));
+        }
+        true
+    }
+
+    /// Whether `key` may be news in a look at the table.
+    pub(super) fn is_news(&self, key: Key) -> bool {
+        !self.known.contains(&key) && self.older_through.is_none_or(|through| key > through)
+    }
+
+    /// A look at the table begins behind this key.
+    pub(super) fn look_after(&self) -> Key {
+        let window = self.greatest.map_or(Key::MIN, |greatest| greatest - OVERLAP);
+        self.older_through.map_or(window, |through| window.max(through))
+    }
+
+    /// The keys start over.
+    pub(super) fn begin_epoch(&mut self) {
+        *self = Keys::new(self.epoch.saturating_add(1), self.capacity);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lower_key_that_comes_late_is_news_until_it_comes() {
+        let mut keys = Keys::new(1, 100);
+        for key in [1, 2, 3, 4, 6] {
+            assert!(keys.record(key));
+        }
+        assert!(keys.is_news(5) && !keys.is_news(6));
+        assert!(keys.record(5));
+        assert!(!keys.is_news(5));
+        assert!(!keys.record(5), "it came before");
+        assert_eq!(keys.greatest(), Some(6));
+        assert_eq!(keys.runs(), [(1, 4), (6, 6), (5, 5)]);
+    }
+
+    #[test]
+    fn keys_that_left_the_window_are_not_news() {
+        let mut keys = Keys::new(1, 3);
+        for key in 1..=10 {
+            keys.record(key);
+        }
+        assert_eq!(keys.recent().collect::<Vec<_>>(), [8, 9, 10]);
+        assert!(!keys.is_news(7) && !keys.is_news(8) && keys.is_news(11));
+        assert_eq!(keys.look_after(), 7);
+    }
+
+    #[test]
+    fn a_restart_knows_the_same_keys() {
+        let mut keys = Keys::new(4, 50);
+        for key in [10, 12, 11, 15] {
+            keys.record(key);
+        }
+        let again = Keys::restore(4, keys.greatest(), &keys.runs(), keys.older_through(), 50);
+        for key in 0..20 {
+            assert_eq!(keys.is_news(key), again.is_news(key), "{key}");
+        }
+        assert_eq!(again.recent().collect::<Vec<_>>(), [10, 12, 11, 15]);
+    }
+
+    #[test]
+    fn a_new_epoch_knows_nothing() {
+        let mut keys = Keys::new(1, 10);
+        keys.record(5);
+        keys.begin_epoch();
+        assert_eq!((keys.epoch(), keys.greatest()), (2, None));
+        assert!(keys.is_news(5));
+    }
+}

@@ -1,0 +1,261 @@
+//! Joins tail and table to feed and checkpoint.
+//!
+//! Owns the order of things: what is published, what counts as seen, when the position moves, and what
+//! happens when the server, the position or the table is not what it was. Knows no client.
+
+mod apply;
+mod backoff;
+mod history;
+mod keys;
+mod saver;
+mod session;
+
+use std::{collections::HashSet, ops::RangeInclusive, sync::Arc, time::Duration};
+
+use tokio::sync::{mpsc, watch};
+use tracing::{error, warn};
+
+use self::{backoff::Backoff, keys::Keys, saver::Saver, session::Ended};
+use crate::{
+    checkpoint::{Checkpoint, CheckpointFile, ReadAhead, SavedPosition, from_runs, to_runs},
+    feed::{Feed, history::HistoryRequest},
+    id::Key,
+    link::{Identity, Link},
+    status::{self, Status, now_ms},
+    tail::{
+        TableName,
+        gtid::GtidSet,
+        position::{FileOffset, Position},
+    },
+};
+
+/// Where a run begins.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StartFrom {
+    /// Where the checkpoint says; without one, now.
+    Checkpoint,
+    /// With the next commit.
+    Now,
+    /// With the oldest binlog file that the server still has.
+    Earliest,
+    /// At a place in the binlog.
+    File(FileOffset),
+    /// After a GTID set.
+    Gtid(GtidSet),
+}
+
+/// What to do when the server does not have the position any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum OnLostPosition {
+    /// Read the rows that are missing from the table, by key.
+    #[default]
+    CatchUp,
+    /// Stop with status 3.
+    Fail,
+    /// Go on from now; clients are told of the gap.
+    Now,
+}
+
+/// What to follow, and how.
+#[derive(Debug)]
+pub struct Settings {
+    /// How to reach the server.
+    pub link: Arc<Link>,
+    /// The table; the database may come from the URL.
+    pub table: TableName,
+    /// See [`StartFrom`].
+    pub start_from: StartFrom,
+    /// See [`OnLostPosition`].
+    pub on_lost_position: OnLostPosition,
+    /// Rows of history that the feed is filled with at the start.
+    pub history: usize,
+    /// Our server_id as a replica; chosen by chance and kept in the checkpoint when `None`.
+    pub server_id: Option<u32>,
+    /// How often the server must speak on an idle link.
+    pub heartbeat: Duration,
+}
+
+/// Why following came to an end.
+#[derive(Debug, thiserror::Error)]
+pub enum FollowError {
+    /// The source needs a person; the text names the remedy.
+    #[error("{0}")]
+    Source(String),
+    /// The checkpoint belongs to something else.
+    #[error("{0}")]
+    Configuration(String),
+}
+
+/// One table of one server, followed. See the module.
+pub struct Follower {
+    settings: Settings,
+    feed: Feed,
+    status: Arc<Status>,
+    saver: Saver,
+    replica_id: u32,
+    server: Option<Identity>,
+    position: Option<Position>,
+    keys: Keys,
+    ahead: Ahead,
+    /// The feed has its history, and the position is known.
+    begun: bool,
+    stop: watch::Receiver<bool>,
+}
+
+/// Rows that were read from the table before the binlog came to them, so that they are not told twice.
+#[derive(Debug, Default)]
+struct Ahead {
+    keys: HashSet<Key>,
+    /// Where the binlog ended when the last of them had been read; `None` while that is not known.
+    until: Option<FileOffset>,
+}
+
+/// Bounds what a checkpoint can make us allocate.
+const AHEAD_KEYS: usize = 10_000_000;
+
+/// Keys in the checkpoint: enough for the feed's history, within what a save a second can write.
+const RECENT_KEYS: RangeInclusive<usize> = 1_000..=100_000;
+
+impl Follower {
+    /// Takes over what the checkpoint holds.
+    ///
+    /// # Errors
+    /// [`FollowError::Configuration`] when the checkpoint is of another table.
+    pub fn new(
+        settings: Settings,
+        feed: Feed,
+        status: Arc<Status>,
+        file: CheckpointFile,
+        checkpoint: Option<Checkpoint>,
+        stop: watch::Receiver<bool>,
+    ) -> Result<Follower, FollowError> {
+        let capacity = settings.history.clamp(*RECENT_KEYS.start(), *RECENT_KEYS.end());
+        let table = settings.table.to_string();
+        let mut follower = Follower {
+            replica_id: settings.server_id.unwrap_or_else(chance_server_id),
+            saver: Saver::start(file, Arc::clone(&status)),
+            settings,
+            feed,
+            status,
+            server: None,
+            position: None,
+            keys: Keys::new(1, capacity),
+            ahead: Ahead::default(),
+            begun: false,
+            stop,
+        };
+        let Some(checkpoint) = checkpoint else { return Ok(follower) };
+        if checkpoint.table != table {
+            return Err(FollowError::Configuration(format!(
+                "the checkpoint is of table {}, not of {table}. Give each table its own --checkpoint",
+                checkpoint.table
+            )));
+        }
+        follower.replica_id = follower.settings.server_id.unwrap_or(checkpoint.replica_id);
+        follower.keys = Keys::new(checkpoint.epoch, capacity);
+        if follower.settings.start_from == StartFrom::Checkpoint {
+            follower.resume(checkpoint, capacity)?;
+        }
+        Ok(follower)
+    }
+
+    fn resume(&mut self, checkpoint: Checkpoint, capacity: usize) -> Result<(), FollowError> {
+        self.position = Some(checkpoint.position.parse().map_err(FollowError::Configuration)?);
+        self.server = Some(checkpoint.server);
+        self.keys = Keys::restore(
+            checkpoint.epoch,
+            checkpoint.greatest_key,
+            &checkpoint.recent_keys,
+            checkpoint.older_through,
+            capacity,
+        );
+        if let Some(ahead) = checkpoint.read_ahead {
+            let keys = from_runs(&ahead.keys, AHEAD_KEYS).into_iter().collect();
+            self.ahead = Ahead { keys, until: ahead.until.and_then(|until| until.parse().ok()) };
+        }
+        Ok(())
+    }
+
+    /// Follows until told to stop, over any number of connections, and saves the checkpoint at the end.
+    /// `requests` for older rows are answered beside it, on a connection of their own.
+    ///
+    /// # Errors
+    /// [`FollowError`] until the first connection has been of use; later the same problems are logged
+    /// and tried again, slowly: clients stay connected.
+    pub async fn run(mut self, requests: mpsc::Receiver<HistoryRequest>) -> Result<(), FollowError> {
+        let mut stop = self.stop.clone();
+        let answers = history::Answers::new(Arc::clone(&self.settings.link), self.settings.table.clone());
+        let history = tokio::spawn(answers.run(requests));
+        let outcome = tokio::select! {
+            outcome = self.follow() => outcome,
+            _ = stop.wait_for(|stopped| *stopped) => Ok(()),
+        };
+        if self.begun {
+            self.saver.offer(self.checkpoint());
+        }
+        self.saver.finish().await;
+        history.abort();
+        let _ = history.await; // aborted, so an error by design
+        outcome
+    }
+
+    /// One connection after the other.
+    async fn follow(&mut self) -> Result<(), FollowError> {
+        let mut backoff = Backoff::default();
+        loop {
+            let Err(ended) = self.session(&mut backoff).await;
+            let wait = match &ended {
+                Ended::Passing(_) => {
+                    let wait = backoff.next();
+                    warn!(error = %ended, retry_in_ms = wait.as_millis(), "the link to the server is down");
+                    wait
+                }
+                Ended::Person(_) if self.begun => {
+                    let wait = backoff.slow();
+                    error!(error = %ended, retry_in_s = wait.as_secs(), "the server needs a person");
+                    wait
+                }
+                Ended::Person(message) | Ended::Fatal(message) => {
+                    return Err(FollowError::Source(message.clone()));
+                }
+            };
+            self.status.reconnects.add(1);
+            self.status.update(|source| {
+                source.link = if matches!(ended, Ended::Person(_)) {
+                    status::Link::Blocked
+                } else {
+                    status::Link::Connecting
+                };
+                source.problem = Some(ended.to_string());
+            });
+            tokio::time::sleep(wait).await;
+        }
+    }
+
+    /// What a restart needs, as of now.
+    fn checkpoint(&self) -> Option<Checkpoint> {
+        let mut keys: Vec<Key> = self.ahead.keys.iter().copied().collect();
+        keys.sort_unstable();
+        let ahead = (!keys.is_empty()).then(|| ReadAhead {
+            keys: to_runs(keys),
+            until: self.ahead.until.as_ref().map(ToString::to_string),
+        });
+        Some(Checkpoint {
+            server: self.server.clone()?,
+            table: self.settings.table.to_string(),
+            position: SavedPosition::from(self.position.as_ref()?),
+            epoch: self.keys.epoch(),
+            greatest_key: self.keys.greatest(),
+            recent_keys: self.keys.runs(),
+            older_through: self.keys.older_through(),
+            read_ahead: ahead,
+            replica_id: self.replica_id,
+            saved_at_ms: now_ms(),
+        })
+    }
+}
+
+fn chance_server_id() -> u32 {
+    // The upper half: people number their servers from 1.
+    fastrand::u32(1 << 31..)
+}

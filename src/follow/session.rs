@@ -1,0 +1,369 @@
+//! One connection: what the server is, where to begin, and the reading until something breaks.
+
+use std::{convert::Infallible, error::Error, sync::Arc, time::Duration};
+
+use mysql_async::{Conn, prelude::Queryable};
+use tokio::time::Instant;
+use tracing::{info, warn};
+
+use super::{Follower, OnLostPosition, StartFrom, backoff::Backoff};
+use crate::{
+    link::{BINLOG_OFF, LinkError, Server, binlog_end, describe, lacks_privilege, within},
+    status::{self, now_ms},
+    table::{SchemaError, Table, TableError},
+    tail::{
+        Registration, Start, TableName, Tail, TailError, Told,
+        position::{FileOffset, Position},
+    },
+};
+
+/// The checkpoint is handed in at most this often.
+const SAVE_EVERY: Duration = Duration::from_secs(1);
+
+/// `/api/status` is at most this old.
+const REPORT_EVERY: Duration = Duration::from_millis(250);
+
+/// A lost position may be lost again while it is recovered from, but not for ever in one session.
+const RECOVERIES: u32 = 3;
+
+/// Offsets in a dump request have 32 bits.
+const LARGEST_OFFSET: u64 = u32::MAX as u64;
+
+/// Why a session ended. There is no good end.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Ended {
+    /// It may pass.
+    #[error("{}", chain(.0.as_ref()))]
+    Passing(Box<dyn Error + Send + Sync>),
+    /// A person must act; the text names the remedy.
+    #[error("{0}")]
+    Person(String),
+    /// A person must act, and asked that the process ends then.
+    #[error("{0}")]
+    Fatal(String),
+}
+
+impl From<LinkError> for Ended {
+    fn from(err: LinkError) -> Self {
+        match err {
+            LinkError::Definite(message) => Ended::Person(message),
+            passing => Ended::Passing(passing.into()),
+        }
+    }
+}
+
+impl From<SchemaError> for Ended {
+    fn from(err: SchemaError) -> Self {
+        match err {
+            SchemaError::Server(_) => Ended::Passing(err.into()),
+            definite => Ended::Person(definite.to_string()),
+        }
+    }
+}
+
+impl From<TableError> for Ended {
+    fn from(err: TableError) -> Self {
+        Ended::Passing(err.into())
+    }
+}
+
+/// An error and its causes in one line.
+fn chain(err: &dyn Error) -> String {
+    let mut text = err.to_string();
+    let mut cause = err.source();
+    while let Some(err) = cause {
+        let more = err.to_string();
+        if !text.contains(&more) {
+            text.push_str(": ");
+            text.push_str(&more);
+        }
+        cause = err.source();
+    }
+    text
+}
+
+impl Follower {
+    /// Connects, finds the place to begin, and reads until something breaks.
+    pub(super) async fn session(&mut self, backoff: &mut Backoff) -> Result<Infallible, Ended> {
+        self.status.update(|source| source.link = status::Link::Connecting);
+        let mut conn = self.settings.link.connect().await?;
+        let server = describe(&mut conn).await?;
+        if !server.log_bin {
+            return Err(Ended::Person(BINLOG_OFF.into()));
+        }
+        let account = self.settings.link.account();
+        let mut end = binlog_end(&mut conn, &server, &account).await?;
+        self.greet(&server, &end);
+        let mut earliest = None;
+        if self.position.is_none() && self.settings.start_from == StartFrom::Earliest {
+            earliest = Some(first_file(&mut conn, &account).await?);
+        }
+        let mut table = Table::open(conn, &self.settings.table.database, &self.settings.table.table).await?;
+        self.feed.set_columns(Arc::clone(table.layout().names()));
+        for _ in 0..=RECOVERIES {
+            let start = self.begin(&server, &end, earliest.take(), &mut table).await?;
+            let tail = self.open_tail(&server, &start, &table).await;
+            let lost = match tail {
+                Ok(tail) => self.read(tail, &mut table, &end.at, backoff).await,
+                Err(err) => err,
+            };
+            match lost {
+                ReadError::Lost(reason) => end = self.recover(&reason, &server, &mut table).await?,
+                ReadError::Ended(ended) => return Err(ended),
+            }
+        }
+        Err(Ended::Passing("the position was lost again and again".into()))
+    }
+
+    fn greet(&mut self, server: &Server, end: &Position) {
+        let format = server.binlog_format.to_ascii_uppercase();
+        info!(server = %server.version_text, %end, binlog_format = %format, "connected");
+        if format != "ROW" {
+            warn!(
+                binlog_format = %format,
+                "inserts may be logged as statements: each costs a look at the table. Better, on the server: SET \
+                 GLOBAL binlog_format=ROW; and binlog_format=ROW in its my.cnf"
+            );
+        }
+        let text = server.version_text.clone();
+        self.status.update(|source| {
+            source.server = Some(text);
+            source.link = status::Link::CatchingUp;
+            source.problem = None;
+        });
+    }
+
+    /// Where to ask for the binlog from. The first time, the feed gets its history on the way.
+    async fn begin(
+        &mut self,
+        server: &Server,
+        end: &Position,
+        earliest: Option<FileOffset>,
+        table: &mut Table,
+    ) -> Result<Start, Ended> {
+        let Some(position) = self.position.clone() else {
+            let start = match self.settings.start_from.clone() {
+                StartFrom::Checkpoint | StartFrom::Now => {
+                    self.seed_from_table(table, end).await?;
+                    Start::File(end.at.clone())
+                }
+                StartFrom::Earliest => Start::File(earliest.unwrap_or_else(|| end.at.clone())),
+                StartFrom::File(at) => Start::File(at),
+                StartFrom::Gtid(set) => Start::Gtid(set),
+            };
+            self.position = Some(match &start {
+                Start::File(at) if *at == end.at => end.clone(),
+                // The set up to an arbitrary place is not known: resume by file alone.
+                Start::File(at) => Position { at: at.clone(), gtid_set: None },
+                Start::Gtid(set) => Position { at: FileOffset::unknown(), gtid_set: Some(set.clone()) },
+            });
+            return self.begun(server, start).await;
+        };
+        if !self.begun {
+            self.seed_from_checkpoint(table).await?;
+        }
+        let same_server = self.server.as_ref().is_none_or(|before| *before == server.identity);
+        let start = match &position.gtid_set {
+            _ if same_server && position.at.is_known() && position.at.offset <= LARGEST_OFFSET => {
+                Start::File(position.at)
+            }
+            Some(set) if !set.is_empty() && !set.has_tags() => {
+                // The old place would mean another one on this server.
+                self.position = Some(Position { at: FileOffset::unknown(), gtid_set: Some(set.clone()) });
+                Start::Gtid(set.clone())
+            }
+            _ => {
+                self.recover(
+                    "this is another server than before, without a GTID set to go on by",
+                    server,
+                    table,
+                )
+                .await?;
+                let position = self.position.as_ref().unwrap_or(end);
+                Start::File(position.at.clone())
+            }
+        };
+        self.begun(server, start).await
+    }
+
+    /// The place is known: it is on disk before any client is told of a row.
+    async fn begun(&mut self, server: &Server, start: Start) -> Result<Start, Ended> {
+        self.server = Some(server.identity.clone());
+        if !self.begun {
+            self.saver.offer(self.checkpoint());
+            self.saver.attempted().await;
+            self.begun = true;
+        }
+        match &start {
+            Start::File(at) => info!(position = %at, table = %self.settings.table, "reading the binlog"),
+            Start::Gtid(set) => info!(gtid_set = %set, table = %self.settings.table, "reading the binlog"),
+        }
+        Ok(start)
+    }
+
+    async fn open_tail(&mut self, server: &Server, start: &Start, table: &Table) -> Result<Tail, ReadError> {
+        let conn = self.settings.link.connect().await.map_err(Ended::from)?;
+        let registration = Registration { server_id: self.replica_id, heartbeat: self.settings.heartbeat };
+        let name = TableName { database: table.database().to_owned(), table: table.name().to_owned() };
+        let layout = Arc::clone(table.layout());
+        let tail = Tail::open(conn, server.identity.flavour, start, registration, name, layout).await;
+        tail.map_err(|err| self.explain(err))
+    }
+
+    /// Reads until something breaks. `target` is the end of the binlog at the time of connecting: up to
+    /// there it is catching up.
+    async fn read(
+        &mut self,
+        mut tail: Tail,
+        table: &mut Table,
+        target: &FileOffset,
+        backoff: &mut Backoff,
+    ) -> ReadError {
+        let mut caught_up = false;
+        let mut quiet = false;
+        let mut saved = Instant::now();
+        let mut moved = true;
+        let mut report = tokio::time::interval(REPORT_EVERY);
+        loop {
+            // By GTID the place in the file is not known before the first commit, but a server with nothing
+            // more to say has said everything.
+            if !caught_up && tail.at().map_or(quiet, |at| at.reaches(target)) {
+                caught_up = true;
+                backoff.reset();
+                self.caught_up();
+            }
+            let told = tokio::select! {
+                biased;
+                told = tail.next() => told,
+                _ = report.tick() => {
+                    self.report();
+                    if moved && saved.elapsed() >= SAVE_EVERY {
+                        (saved, moved) = (Instant::now(), false);
+                        self.saver.offer(self.checkpoint());
+                    }
+                    continue;
+                }
+            };
+            let applied = match told {
+                Ok(Told::Commit(commit)) => self.apply(commit, &mut tail, table).await,
+                Ok(Told::Idle) => Ok(()),
+                Ok(Told::Heartbeat) => {
+                    self.status.update(|source| source.last_heartbeat_ms = Some(now_ms()));
+                    quiet = true;
+                    Ok(())
+                }
+                Err(err) => {
+                    tail.close().await;
+                    return self.explain(err);
+                }
+            };
+            if let Err(ended) = applied {
+                tail.close().await;
+                return ended.into();
+            }
+            if let (Some(at), Some(position)) = (tail.at(), &mut self.position)
+                && position.at != *at
+            {
+                position.at.clone_from(at);
+                self.ahead.passed(at);
+                moved = true;
+            }
+            // A stream that never pauses does not let the timer's turn come.
+            if moved && saved.elapsed() >= SAVE_EVERY {
+                (saved, moved) = (Instant::now(), false);
+                self.report();
+                self.saver.offer(self.checkpoint());
+            }
+        }
+    }
+
+    fn caught_up(&self) {
+        self.feed.set_ready();
+        self.status.update(|source| source.link = status::Link::Following);
+        self.report();
+        info!(position = self.position.as_ref().map(tracing::field::display), "following");
+    }
+
+    fn report(&self) {
+        let Some(position) = &self.position else { return };
+        let gtid_set = position.gtid_set.as_ref().map(ToString::to_string);
+        let at = position.to_string();
+        self.status.update(|source| {
+            source.position = Some(at);
+            source.gtid_set = gtid_set;
+        });
+    }
+
+    fn explain(&mut self, err: TailError) -> ReadError {
+        match err {
+            TailError::LostPosition(reason) => ReadError::Lost(reason),
+            TailError::Link(err) => ReadError::Ended(err.into()),
+            TailError::DuplicateServerId(reason) => ReadError::Ended(self.duplicate_server_id(&reason)),
+            passing => ReadError::Ended(Ended::Passing(passing.into())),
+        }
+    }
+
+    /// Another replica has our server_id: never a fight. One chosen by chance is chosen again.
+    fn duplicate_server_id(&mut self, reason: &str) -> Ended {
+        if self.settings.server_id.is_some() {
+            return Ended::Fatal(format!("{reason}. Give doorcast a --server-id that no other replica has"));
+        }
+        let before = self.replica_id;
+        self.replica_id = super::chance_server_id();
+        warn!(before, now = self.replica_id, "another replica has our server_id, taking another");
+        Ended::Passing(reason.into())
+    }
+
+    /// The position is lost. Returns the end of the binlog that is the new one.
+    async fn recover(&mut self, reason: &str, server: &Server, table: &mut Table) -> Result<Position, Ended> {
+        let position = self.position.as_ref().map(ToString::to_string).unwrap_or_default();
+        let end = binlog_end(table.conn(), server, &self.settings.link.account()).await?;
+        match self.settings.on_lost_position {
+            OnLostPosition::Fail => {
+                return Err(Ended::Fatal(format!(
+                    "the server does not have position {position} any more ({reason}). Start with \
+                     --on-lost-position catch-up to read the missing rows from the table, or now to leave them out"
+                )));
+            }
+            OnLostPosition::CatchUp => {
+                warn!(%position, reason, "the position is lost, reading the missing rows from the table");
+                self.catch_up(table, server).await?;
+            }
+            OnLostPosition::Now => {
+                warn!(%position, reason, now = %end, "the position is lost, going on from now");
+                self.feed.mark_gap(format!("the binlog position was lost: {reason}"));
+                self.status.gaps.add(1);
+                if let Some(greatest) = table.greatest_key().await? {
+                    self.keys.set_older_through(greatest);
+                }
+            }
+        }
+        self.position = Some(end.clone());
+        self.server = Some(server.identity.clone());
+        self.saver.offer(self.checkpoint());
+        Ok(end)
+    }
+}
+
+/// Why reading stopped.
+pub(super) enum ReadError {
+    /// The server does not have the position.
+    Lost(String),
+    /// Anything else.
+    Ended(Ended),
+}
+
+impl From<Ended> for ReadError {
+    fn from(ended: Ended) -> Self {
+        ReadError::Ended(ended)
+    }
+}
+
+/// The beginning of the oldest binlog file.
+async fn first_file(conn: &mut Conn, account: &str) -> Result<FileOffset, LinkError> {
+    let rows: Vec<mysql_async::Row> = within("listing the binlog files", conn.query("SHOW BINARY LOGS"))
+        .await
+        .map_err(|err| lacks_privilege(err, &format!("GRANT REPLICATION CLIENT ON *.* TO {account};")))?;
+    let file: Option<String> = rows.first().and_then(|row| row.get(0));
+    file.map(|file| FileOffset { file, offset: 4 }).ok_or_else(|| LinkError::Definite(BINLOG_OFF.into()))
+}

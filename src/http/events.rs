@@ -1,0 +1,249 @@
+//! `GET /events`: server-sent events.
+//!
+//! An `EventSource` gives up for good on any status but 200, so overload and shutdown are told to it as
+//! a stream that ends after a longer `retry:`.
+
+use std::{convert::Infallible, sync::Arc, time::Duration};
+
+use axum::{
+    body::Body,
+    extract::{Request, State},
+    http::{HeaderName, Method, header},
+    response::{IntoResponse, Response},
+};
+use bytes::{BufMut, Bytes, BytesMut};
+use futures_util::{
+    future::{BoxFuture, FutureExt},
+    stream,
+};
+use serde::Serialize;
+use tokio::{
+    sync::watch,
+    time::{self, Instant, Interval, MissedTickBehavior},
+};
+use tracing::debug;
+
+use super::{
+    App,
+    clients::{Client, Kind},
+    error::HttpError,
+    query::{Filter, Query},
+};
+use crate::{
+    feed::{FeedState, Gap, HistoryUnavailable, Next, Row, Subscriber},
+    id::{Epoch, EventId},
+    status::now_ms,
+};
+
+/// Rows that are taken from the feed in one step.
+const BATCH: usize = 128;
+
+/// When to come back, in milliseconds: after a lost connection, a shutdown, an overload.
+const RETRY_MS: std::ops::RangeInclusive<u32> = 2_000..=4_000;
+const RETRY_SHUTDOWN_MS: std::ops::RangeInclusive<u32> = 4_000..=10_000;
+const RETRY_OVERLOAD_MS: std::ops::RangeInclusive<u32> = 15_000..=45_000;
+
+/// Pauses between attempts to read older rows.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
+
+pub(super) async fn events(State(app): State<Arc<App>>, request: Request) -> Result<Response, HttpError> {
+    let columns = app.feed.state().columns;
+    let query = Query::read(request.uri().query(), request.headers(), columns.as_deref())?;
+    if request.method() == Method::HEAD {
+        return Ok(respond(Body::empty()));
+    }
+    let events = Events::new(app, query);
+    let chunks = stream::unfold(events, |mut events| async move {
+        let chunk = events.chunk().await?;
+        Some((Ok::<_, Infallible>(chunk), events))
+    });
+    Ok(respond(Body::from_stream(chunks)))
+}
+
+/// What an `EventSource` gets when there are too many.
+pub(super) async fn come_back() -> Response {
+    respond(Body::from(retry(RETRY_OVERLOAD_MS)))
+}
+
+fn respond(body: Body) -> Response {
+    let headers = [
+        (header::CONTENT_TYPE, "text/event-stream; charset=utf-8"),
+        (header::CACHE_CONTROL, "no-cache, no-store, no-transform"),
+        (HeaderName::from_static("x-accel-buffering"), "no"),
+    ];
+    (headers, body).into_response()
+}
+
+/// One client's stream.
+struct Events {
+    app: Arc<App>,
+    stage: Stage,
+    filter: Arc<Filter>,
+    ping: Interval,
+    stopping: watch::Receiver<bool>,
+    /// When older rows may be asked for again, after they could not be read.
+    again_at: Option<Instant>,
+    pause: Duration,
+    _client: Client,
+}
+
+enum Stage {
+    /// Nothing was sent.
+    Begin(BoxFuture<'static, Subscriber>),
+    /// The feed is not ready yet.
+    Opening(BoxFuture<'static, Subscriber>),
+    Open(Box<Subscriber>),
+    Ended,
+}
+
+enum Turn {
+    Stop,
+    Ping,
+    Opened(Subscriber),
+    Next(Result<Next, HistoryUnavailable>),
+}
+
+impl Events {
+    fn new(app: Arc<App>, query: Query) -> Self {
+        let heartbeat = app.settings.heartbeat;
+        let mut ping = time::interval_at(Instant::now() + heartbeat, heartbeat);
+        ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let filter = Arc::new(query.filter);
+        let (feed, wanted) = (app.feed.clone(), filter.clone());
+        let open = async move { feed.subscribe(query.start, |row| wanted.wants(row)).await }.boxed();
+        Events {
+            stage: Stage::Begin(open),
+            filter,
+            ping,
+            stopping: app.stopping.clone(),
+            again_at: None,
+            pause: PAUSE.0,
+            _client: Client::count_in(&app, Kind::Events),
+            app,
+        }
+    }
+
+    /// What to send next; `None` at the end.
+    async fn chunk(&mut self) -> Option<Bytes> {
+        loop {
+            match std::mem::replace(&mut self.stage, Stage::Ended) {
+                Stage::Begin(open) => {
+                    self.stage = Stage::Opening(open);
+                    return Some(retry(RETRY_MS));
+                }
+                Stage::Ended => return None,
+                stage => self.stage = stage,
+            }
+            match self.turn().await {
+                Turn::Stop => {
+                    self.stage = Stage::Ended;
+                    return Some(retry(RETRY_SHUTDOWN_MS));
+                }
+                Turn::Ping => return Some(self.ping()),
+                Turn::Opened(subscriber) => {
+                    let hello = hello(subscriber.opened(), subscriber.cursor(), self.app.settings.heartbeat);
+                    self.stage = Stage::Open(Box::new(subscriber));
+                    return Some(hello);
+                }
+                Turn::Next(Ok(Next::Rows(rows))) => {
+                    self.pause = PAUSE.0;
+                    if let Some(chunk) = self.frames(&rows) {
+                        return Some(chunk);
+                    }
+                }
+                Turn::Next(Ok(Next::Gap(gap))) => {
+                    self.app.status.gaps.add(1);
+                    return Some(self.gap(&gap));
+                }
+                Turn::Next(Err(HistoryUnavailable)) => {
+                    debug!(
+                        pause_ms = self.pause.as_millis() as u64,
+                        "older rows can't be read, trying again"
+                    );
+                    self.again_at = Some(Instant::now() + self.pause.mul_f64(0.5 + 0.5 * fastrand::f64()));
+                    self.pause = (self.pause * 2).min(PAUSE.1);
+                }
+            }
+        }
+    }
+
+    async fn turn(&mut self) -> Turn {
+        let Events { stage, stopping, ping, again_at, .. } = self;
+        let advance = async {
+            match stage {
+                Stage::Opening(open) => Turn::Opened(open.await),
+                Stage::Open(subscriber) => {
+                    if let Some(at) = *again_at {
+                        time::sleep_until(at).await;
+                        *again_at = None;
+                    }
+                    Turn::Next(subscriber.next(BATCH).await)
+                }
+                Stage::Begin(_) | Stage::Ended => Turn::Stop,
+            }
+        };
+        tokio::select! {
+            biased;
+            _ = stopping.wait_for(|stopping| *stopping) => Turn::Stop,
+            _ = ping.tick() => Turn::Ping,
+            turn = advance => turn,
+        }
+    }
+
+    fn cursor(&self) -> Option<EventId> {
+        match &self.stage {
+            Stage::Open(subscriber) => subscriber.cursor(),
+            _ => None,
+        }
+    }
+
+    /// The frames of the rows that the client wants.
+    fn frames(&self, rows: &[Arc<Row>]) -> Option<Bytes> {
+        let mut wanted = rows.iter().filter(|row| self.filter.wants(row)).map(|row| row.frame());
+        let first = wanted.next()?;
+        let Some(second) = wanted.next() else { return Some(first.clone()) };
+        // Many small frames are cheaper to write as one.
+        let mut chunk = BytesMut::with_capacity(rows.iter().map(|row| row.frame().len()).sum());
+        [first, second].into_iter().chain(wanted).for_each(|frame| chunk.put_slice(frame));
+        Some(chunk.freeze())
+    }
+
+    fn ping(&self) -> Bytes {
+        frame("ping", self.cursor(), &Ping { now_ms: now_ms() })
+    }
+
+    fn gap(&self, gap: &Gap) -> Bytes {
+        // Where it goes on with the head, the head is a cursor; else the next row's id will be.
+        let cursor = self.cursor().filter(|cursor| *cursor == gap.resumes_at);
+        frame("gap", cursor, gap)
+    }
+}
+
+#[derive(Serialize)]
+struct Hello {
+    epoch: Epoch,
+    head: EventId,
+    oldest: Option<EventId>,
+    heartbeat_ms: u128,
+}
+
+#[derive(Serialize)]
+struct Ping {
+    now_ms: u64,
+}
+
+fn hello(feed: &FeedState, cursor: Option<EventId>, heartbeat: Duration) -> Bytes {
+    let FeedState { epoch, head, oldest, .. } = *feed;
+    frame("hello", cursor, &Hello { epoch, head, oldest, heartbeat_ms: heartbeat.as_millis() })
+}
+
+fn frame(event: &str, id: Option<EventId>, data: &impl Serialize) -> Bytes {
+    // Only strings, numbers and ids: serialising them can't fail.
+    let data = serde_json::to_string(data).unwrap_or_default();
+    let id = id.map(|id| format!("id: {id}\n")).unwrap_or_default();
+    Bytes::from(format!("event: {event}\n{id}data: {data}\n\n"))
+}
+
+fn retry(range_ms: std::ops::RangeInclusive<u32>) -> Bytes {
+    Bytes::from(format!("retry: {}\n\n", fastrand::u32(range_ms)))
+}

@@ -1,0 +1,128 @@
+//! `GET /poll`: long poll.
+//!
+//! Each answer names the id to come back with. Nothing is consumed: the same request twice gets the same
+//! rows.
+
+use std::{io::Write, sync::Arc};
+
+use axum::{
+    body::Body,
+    extract::{Request, State},
+    http::{Method, header},
+    response::{IntoResponse, Response},
+};
+use futures_util::future::FutureExt;
+use tokio::time::{Instant, sleep_until};
+
+use super::{
+    App,
+    clients::{Client, Kind},
+    error::HttpError,
+    query::Query,
+};
+use crate::feed::{Gap, HistoryUnavailable, Next, Row, Subscriber};
+
+/// An answer that has become this long is sent, however many rows it may still have.
+const ANSWER_BYTES: usize = 4 << 20;
+
+pub(super) async fn poll(State(app): State<Arc<App>>, request: Request) -> Result<Response, HttpError> {
+    let columns = app.feed.state().columns;
+    let query = Query::read(request.uri().query(), request.headers(), columns.as_deref())?;
+    if request.method() == Method::HEAD {
+        return Ok(respond(Body::empty()));
+    }
+    let _client = Client::count_in(&app, Kind::Poll);
+    let deadline = Instant::from_std(query.deadline());
+    let mut stopping = app.stopping.clone();
+
+    let opened = tokio::select! {
+        biased;
+        opened = app.feed.subscribe(query.start, |row| query.filter.wants(row)) => Some(opened),
+        _ = stopping.wait_for(|stopping| *stopping) => None,
+        () = sleep_until(deadline) => None,
+    };
+    let Some(mut subscriber) = opened else {
+        let next = query.came_with.ok_or_else(|| HttpError::not_ready("catching up with the table"))?;
+        return Ok(respond(answer(&app, &next, None, &Rows::default())));
+    };
+
+    let mut rows = Rows::default();
+    let mut gap: Option<Gap> = None;
+    let begin = subscriber.cursor();
+    loop {
+        let cursor = subscriber.cursor();
+        // A gap that no row follows yet is told with that row: `next` can't name a place between.
+        let has_answer = rows.count > 0 || (gap.is_some() && cursor != begin);
+        let room = query.limit.saturating_sub(rows.count);
+        let next = if room == 0 || rows.json.len() > ANSWER_BYTES {
+            None
+        } else if has_answer {
+            subscriber.next(room).now_or_never()
+        } else {
+            tokio::select! {
+                biased;
+                next = subscriber.next(room) => Some(next),
+                _ = stopping.wait_for(|stopping| *stopping) => None,
+                () = sleep_until(deadline) => None,
+            }
+        };
+        match next {
+            Some(Ok(Next::Rows(new))) => {
+                new.iter().filter(|row| query.filter.wants(row)).for_each(|row| rows.push(row));
+            }
+            Some(Ok(Next::Gap(new))) if !has_answer => gap = gap.or(Some(new)),
+            Some(Err(HistoryUnavailable)) if !has_answer => return Err(HttpError::history_unavailable()),
+            _ => {
+                // A further gap, or trouble after the first rows, is for the next request.
+                let next = has_answer.then_some(cursor).flatten().or_else(|| subscriber.cursor());
+                let gap = gap.filter(|_| has_answer);
+                if gap.is_some() {
+                    app.status.gaps.add(1);
+                }
+                return Ok(respond(answer(&app, &next_text(next, &query, &subscriber), gap.as_ref(), &rows)));
+            }
+        }
+    }
+}
+
+/// The id to come back with.
+fn next_text(next: Option<crate::id::EventId>, query: &Query, subscriber: &Subscriber) -> String {
+    match (next, &query.came_with) {
+        (Some(id), _) => id.to_string(),
+        (None, Some(came_with)) => came_with.clone(),
+        (None, None) => subscriber.opened().head.to_string(),
+    }
+}
+
+/// The rows of an answer, as they will stand in it.
+#[derive(Default)]
+struct Rows {
+    json: Vec<u8>,
+    count: usize,
+}
+
+impl Rows {
+    fn push(&mut self, row: &Row) {
+        let comma = if self.count == 0 { "" } else { "," };
+        // Writing to memory can't fail.
+        let _ = write!(self.json, "{comma}{{\"id\":\"{}\",\"row\":", row.id());
+        self.json.extend_from_slice(row.json());
+        self.json.push(b'}');
+        self.count += 1;
+    }
+}
+
+fn answer(app: &App, next: &str, gap: Option<&Gap>, rows: &Rows) -> Body {
+    let epoch = app.feed.state().epoch;
+    let gap = serde_json::to_string(&gap).unwrap_or_default();
+    let next = serde_json::Value::from(next);
+    let mut body = format!("{{\"epoch\":{epoch},\"next\":{next},\"gap\":{gap},\"events\":[").into_bytes();
+    body.extend_from_slice(&rows.json);
+    body.extend_from_slice(b"]}");
+    Body::from(body)
+}
+
+fn respond(body: Body) -> Response {
+    let headers = [(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "no-store")];
+    (headers, body).into_response()
+}

@@ -1,0 +1,505 @@
+//! Events put together to committed transactions.
+//!
+//! A state machine over binlog events, without I/O. Only a commit moves the position; the rows of one
+//! transaction come out together, at its commit. What can't be decoded with certainty inside a
+//! transaction that may touch the table comes out as a [`Reread`]: the table is to be read by key.
+
+use std::{collections::HashMap, fmt, sync::Arc};
+
+use mysql_async::binlog::events::{Event, EventData, GtidEvent, TableMapEvent};
+use tracing::debug;
+
+use super::{
+    event::{self, *},
+    gtid::Gtid,
+    position::FileOffset,
+    statement::{Names, Statement, TableChange, classify},
+};
+use crate::row::{EncodedRow, Image, Layout, RowImages};
+
+/// Rows of one transaction that are kept in memory, in bytes of row images. Beyond it the table is read by
+/// key at the commit instead: a transaction of any size needs no more memory than this.
+const LARGEST_TRANSACTION_BYTES: usize = 256 << 20;
+
+/// A transaction that committed, whether or not it touched the table.
+#[derive(Debug, Default)]
+pub struct Commit {
+    /// Its GTID, if it has one.
+    pub gtid: Option<Gtid>,
+    /// When it committed, in Unix milliseconds, as exactly as the server says: MySQL 8 to the
+    /// microsecond, the others to the second.
+    pub committed_ms: u64,
+    /// The rows it inserted into the table, in order.
+    pub rows: Vec<EncodedRow>,
+    /// Why the table must be read by key, too.
+    pub reread: Option<Reread>,
+    /// What it did to the table itself.
+    pub change: Option<TableChange>,
+}
+
+/// Why the binlog does not say which rows were inserted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reread {
+    /// A statement that names the table.
+    Statement,
+    /// A statement that does not name it, but may write to it through a trigger, a procedure or a view.
+    OtherStatement,
+    /// An XA transaction's second phase: the rows were written earlier.
+    XaCommit,
+    /// The row image has another layout than the table.
+    Layout,
+    /// The row image is partial, compressed or malformed.
+    Image,
+    /// An event type that is not known inside a transaction.
+    UnknownEvent,
+    /// The transaction rolled back what it can't undo in a table without transactions.
+    Rollback,
+    /// The transaction's end did not come: its content was lost on the way.
+    Vanished,
+    /// More than is kept in memory.
+    TooLarge,
+    /// The server says that it lost events.
+    Incident,
+}
+
+impl Reread {
+    /// For people.
+    pub fn reason(self) -> &'static str {
+        match self {
+            Reread::Statement => "a statement was logged as text",
+            Reread::OtherStatement => "a statement on another table was logged as text",
+            Reread::XaCommit => "an XA transaction committed",
+            Reread::Layout => "a row image has another layout than the table",
+            Reread::Image => "a row image is partial, compressed or malformed",
+            Reread::UnknownEvent => "an unknown event stood in a transaction",
+            Reread::Rollback => "a transaction was rolled back in part",
+            Reread::Vanished => "a transaction's content was lost on the way",
+            Reread::TooLarge => "a transaction is larger than is kept in memory",
+            Reread::Incident => "the server says that its binlog lost events",
+        }
+    }
+
+    /// Whether rows are certain to have been written, so that a look at the table that finds none came
+    /// too early.
+    pub fn names_table(self) -> bool {
+        self != Reread::OtherStatement
+    }
+}
+
+/// What an event led to.
+#[derive(Debug)]
+pub(super) enum Step {
+    /// Nothing to tell yet.
+    Open,
+    /// No transaction is open, and the binlog has been read up to the position.
+    Idle,
+    /// A transaction committed.
+    Commit(Commit),
+}
+
+/// The event contradicts the stream before it, or itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("malformed {0} event")]
+pub struct Malformed(pub(super) &'static str);
+
+/// A table id of the binlog: one id stands for one layout in one file.
+#[derive(Debug)]
+enum Role {
+    Other,
+    /// The followed table; no row of it seen yet.
+    Followed,
+    /// The followed table, with a layout that is the schema's.
+    Decoded(Box<Image>),
+    /// The followed table, with another layout, or one that is not certain.
+    Undecodable,
+}
+
+/// The transaction being read.
+#[derive(Debug, Default)]
+struct Open {
+    rows: Vec<EncodedRow>,
+    bytes: usize,
+    reread: Option<Reread>,
+    change: Option<TableChange>,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Assembler {
+    database: String,
+    table: String,
+    layout: Arc<Layout>,
+    at: FileOffset,
+    tables: HashMap<u64, Role>,
+    gtid: Option<Gtid>,
+    gtid_committed_ms: Option<u64>,
+    /// A GTID event came, and not yet the end of its group.
+    group_begun: bool,
+    open: Option<Open>,
+    /// Where the compressed transaction ends that the events come from: they have no position.
+    payload_end: Option<u32>,
+}
+
+/// What a table must be called to be the followed one.
+#[derive(Debug, Clone)]
+pub struct TableName {
+    /// Database, as the server stores it.
+    pub database: String,
+    /// Table, as the server stores it.
+    pub table: String,
+}
+
+impl fmt::Display for TableName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.database, self.table)
+    }
+}
+
+impl Assembler {
+    /// Starts between two transactions, at `at`.
+    pub(super) fn new(name: TableName, layout: Arc<Layout>, at: FileOffset) -> Self {
+        Assembler {
+            database: name.database,
+            table: name.table,
+            layout,
+            at,
+            tables: HashMap::new(),
+            gtid: None,
+            gtid_committed_ms: None,
+            group_begun: false,
+            open: None,
+            payload_end: None,
+        }
+    }
+
+    /// The end of what has been told: of the last commit, or of idle events behind it.
+    pub(super) fn at(&self) -> &FileOffset {
+        &self.at
+    }
+
+    /// Decodes by another layout from here on.
+    pub(super) fn set_layout(&mut self, layout: Arc<Layout>) {
+        self.layout = layout;
+        self.tables.clear();
+    }
+
+    /// Takes the next event. `table_map` finds the TABLE_MAP event of a table id.
+    ///
+    /// # Errors
+    /// [`Malformed`]: the stream can't be trusted any further; read on from the last commit.
+    pub(super) fn accept<'a>(
+        &mut self,
+        event: &Event,
+        table_map: impl FnOnce(u64) -> Option<&'a TableMapEvent<'static>>,
+    ) -> Result<Step, Malformed> {
+        let header = event.header();
+        let data = event.data();
+        match event.header().event_type_raw() {
+            TABLE_MAP => self.table_map(data)?,
+            WRITE_ROWS_V1 | WRITE_ROWS => self.write_rows(event, table_map)?,
+            UPDATE_ROWS_V1
+            | UPDATE_ROWS
+            | DELETE_ROWS_V1
+            | DELETE_ROWS
+            | PARTIAL_UPDATE_ROWS
+            | MARIADB_UPDATE_ROWS_COMPRESSED_V1
+            | MARIADB_UPDATE_ROWS_COMPRESSED
+            | MARIADB_DELETE_ROWS_COMPRESSED_V1
+            | MARIADB_DELETE_ROWS_COMPRESSED => {}
+            MARIADB_WRITE_ROWS_COMPRESSED_V1 | MARIADB_WRITE_ROWS_COMPRESSED => {
+                if self.is_followed(table_id(data)?) {
+                    self.reread(Reread::Image);
+                }
+            }
+            XID => return Ok(self.commit(event)),
+            GTID | ANONYMOUS_GTID | GTID_TAGGED => return self.mysql_gtid(event),
+            MARIADB_GTID => return self.mariadb_gtid(event),
+            QUERY => return self.query(event),
+            MARIADB_QUERY_COMPRESSED => return Ok(self.compressed_query(event)),
+            BEGIN_LOAD_QUERY | EXECUTE_LOAD_QUERY => self.reread(Reread::Statement),
+            XA_PREPARE => return Ok(self.xa_prepare(event)),
+            TRANSACTION_PAYLOAD => {
+                self.open.get_or_insert_default();
+                self.payload_end = Some(header.log_pos());
+            }
+            ROTATE => return self.rotate(event),
+            FORMAT_DESCRIPTION => {
+                // A server that went down in the middle of a transaction begins a new file with this; the
+                // unfinished one was rolled back at its start.
+                self.tables.clear();
+                self.forget_open();
+                return Ok(self.idle(event));
+            }
+            INCIDENT => {
+                self.reread(Reread::Incident);
+                return Ok(self.commit(event));
+            }
+            HEARTBEAT => {
+                let same_file = self.open.is_none() && data.starts_with(self.at.file.as_bytes());
+                return Ok(if same_file { self.idle(event) } else { Step::Open });
+            }
+            STOP
+            | PREVIOUS_GTIDS
+            | MARIADB_GTID_LIST
+            | MARIADB_BINLOG_CHECKPOINT
+            | MARIADB_START_ENCRYPTION => {
+                return Ok(self.idle(event));
+            }
+            INTVAR
+            | RAND
+            | USER_VAR
+            | ROWS_QUERY
+            | MARIADB_ANNOTATE_ROWS
+            | TRANSACTION_CONTEXT
+            | VIEW_CHANGE
+            | IGNORABLE => {}
+            _ if header.flags_raw() & FLAG_IGNORABLE != 0 => {}
+            _ => self.reread(Reread::UnknownEvent),
+        }
+        Ok(Step::Open)
+    }
+
+    /// Remembers which table an id stands for, until the next file.
+    fn table_map(&mut self, data: &[u8]) -> Result<(), Malformed> {
+        let id = table_id(data)?;
+        if self.tables.contains_key(&id) {
+            return Ok(());
+        }
+        let malformed = Malformed("TABLE_MAP");
+        // Post-header: 6 bytes table id, 2 bytes flags. Then the two names, each behind its length and
+        // before a zero.
+        let rest = data.get(8..).ok_or(malformed)?;
+        let (database, rest) = short_name(rest).ok_or(malformed)?;
+        let (table, _) = short_name(rest).ok_or(malformed)?;
+        if database != self.database.as_bytes() || table != self.table.as_bytes() {
+            self.tables.insert(id, Role::Other);
+        } else {
+            self.tables.insert(id, Role::Followed);
+        }
+        Ok(())
+    }
+
+    fn is_followed(&self, id: u64) -> bool {
+        !matches!(self.tables.get(&id), None | Some(Role::Other))
+    }
+
+    fn write_rows<'a>(
+        &mut self,
+        event: &Event,
+        table_map: impl FnOnce(u64) -> Option<&'a TableMapEvent<'static>>,
+    ) -> Result<(), Malformed> {
+        let id = table_id(event.data())?;
+        let Some(role) = self.tables.get_mut(&id) else { return Ok(()) };
+        if matches!(role, Role::Followed) {
+            *role = match table_map(id).map(|table_map| self.layout.image(table_map)) {
+                Some(Ok(image)) => Role::Decoded(Box::new(image)),
+                Some(Err(err)) => {
+                    debug!(error = %err, "row images can't be decoded with the table's layout");
+                    Role::Undecodable
+                }
+                None => Role::Undecodable,
+            };
+        }
+        let image = match role {
+            Role::Decoded(image) => image,
+            Role::Other | Role::Followed => return Ok(()),
+            Role::Undecodable => {
+                self.reread(Reread::Layout);
+                return Ok(());
+            }
+        };
+        let open = self.open.get_or_insert_default();
+        if open.bytes > LARGEST_TRANSACTION_BYTES {
+            return Ok(());
+        }
+        let decoded = match event.read_data() {
+            Ok(Some(EventData::RowsEvent(rows))) => {
+                RowImages::of(&rows).map(|images| image.encode(images, &mut open.rows))
+            }
+            _ => None,
+        };
+        match decoded {
+            Some(Ok(())) => {
+                open.bytes += event.data().len();
+                if open.bytes > LARGEST_TRANSACTION_BYTES {
+                    open.rows = Vec::new();
+                    self.reread(Reread::TooLarge);
+                }
+            }
+            Some(Err(err)) => {
+                debug!(error = %err, "row image not decoded, the table is read instead");
+                self.reread(Reread::Image);
+            }
+            None => self.reread(Reread::Image),
+        }
+        Ok(())
+    }
+
+    fn query(&mut self, event: &Event) -> Result<Step, Malformed> {
+        let (schema, query) = query_parts(event.data()).ok_or(Malformed("QUERY"))?;
+        let names = Names { database: &self.database, table: &self.table, schema };
+        let lone = self.open.is_none();
+        match classify(query, names) {
+            Statement::Begin => {
+                let vanished =
+                    self.open.as_ref().is_some_and(|open| !open.is_empty() && self.payload_end.is_none());
+                let step = if vanished { self.vanished(event) } else { Step::Open };
+                self.open.get_or_insert_default();
+                return Ok(step);
+            }
+            Statement::Commit => return Ok(self.commit(event)),
+            Statement::Rollback => {
+                // Logged only when a table without transactions was written to: those rows stay.
+                let wrote = self.open.as_ref().is_some_and(|open| !open.is_empty());
+                if wrote {
+                    self.reread(Reread::Rollback);
+                }
+                return Ok(self.commit(event));
+            }
+            Statement::RollbackTo => {
+                if self.open.as_ref().is_some_and(|open| !open.rows.is_empty()) {
+                    self.reread(Reread::Rollback);
+                }
+            }
+            Statement::Nothing => {}
+            Statement::XaCommit => self.reread(Reread::XaCommit),
+            Statement::XaEnd => {
+                self.drop_rows();
+                return Ok(self.commit(event));
+            }
+            Statement::Definition(change) => {
+                self.open.get_or_insert_default().change = Some(change);
+            }
+            Statement::Write { names_table: true } => self.reread(Reread::Statement),
+            Statement::Write { names_table: false } => self.reread(Reread::OtherStatement),
+        }
+        Ok(if lone { self.commit(event) } else { Step::Open })
+    }
+
+    /// MariaDB's compressed QUERY: a statement that is longer than most definitions are, unread.
+    fn compressed_query(&mut self, event: &Event) -> Step {
+        let lone = self.open.is_none();
+        self.reread(Reread::OtherStatement);
+        if lone {
+            self.open.get_or_insert_default().change = Some(TableChange::Layout);
+            return self.commit(event);
+        }
+        Step::Open
+    }
+
+    /// The end of the first phase, or a commit in one phase.
+    fn xa_prepare(&mut self, event: &Event) -> Step {
+        let one_phase = event.data().first().is_some_and(|flag| *flag != 0);
+        if !one_phase {
+            self.drop_rows();
+        }
+        self.commit(event)
+    }
+
+    fn mysql_gtid(&mut self, event: &Event) -> Result<Step, Malformed> {
+        let parsed: GtidEvent = event.read_event().map_err(|_| Malformed("GTID"))?;
+        let gtid = (event.header().event_type_raw() != ANONYMOUS_GTID).then(|| Gtid::MySql {
+            sid: parsed.sid(),
+            tag: parsed.tag().map(ToString::to_string).unwrap_or_default(),
+            gno: parsed.gno(),
+        });
+        let committed_us = parsed.immediate_commit_timestamp();
+        let step = self.begin_group(event, gtid);
+        self.gtid_committed_ms = (committed_us != 0).then_some(committed_us / 1000);
+        Ok(step)
+    }
+
+    fn mariadb_gtid(&mut self, event: &Event) -> Result<Step, Malformed> {
+        let server = event.header().server_id();
+        let (gtid, stands_alone) = mariadb_gtid(event.data(), server).ok_or(Malformed("MariaDB GTID"))?;
+        let step = self.begin_group(event, Some(gtid));
+        if !stands_alone {
+            self.open = Some(Open::default());
+        }
+        Ok(step)
+    }
+
+    /// A new group begins. If the one before has not ended, its content is lost.
+    fn begin_group(&mut self, event: &Event, gtid: Option<Gtid>) -> Step {
+        let vanished = self.open.is_some() || self.group_begun;
+        let step = if vanished { self.vanished(event) } else { Step::Open };
+        self.gtid = gtid;
+        self.gtid_committed_ms = None;
+        self.group_begun = true;
+        step
+    }
+
+    /// Ends a transaction whose end did not come, right before `event`.
+    fn vanished(&mut self, event: &Event) -> Step {
+        self.reread(Reread::Vanished);
+        self.close(event.header().timestamp(), self.at.offset)
+    }
+
+    fn rotate(&mut self, event: &Event) -> Result<Step, Malformed> {
+        let (file, offset) = event::rotate(event).ok_or(Malformed("ROTATE"))?;
+        self.tables.clear();
+        self.forget_open();
+        self.at = FileOffset { file, offset };
+        Ok(Step::Idle)
+    }
+
+    fn commit(&mut self, event: &Event) -> Step {
+        let log_pos = self.payload_end.unwrap_or(event.header().log_pos());
+        let end = next_offset(self.at.offset, log_pos);
+        self.close(event.header().timestamp(), end)
+    }
+
+    fn close(&mut self, timestamp: u32, end: u64) -> Step {
+        let open = self.open.take().unwrap_or_default();
+        let committed_ms = self.gtid_committed_ms.take().unwrap_or(u64::from(timestamp) * 1000);
+        self.payload_end = None;
+        self.group_begun = false;
+        self.at.offset = end;
+        Step::Commit(Commit {
+            gtid: self.gtid.take(),
+            committed_ms,
+            rows: open.rows,
+            reread: open.reread,
+            change: open.change,
+        })
+    }
+
+    /// Moves the position behind an event that belongs to no transaction.
+    fn idle(&mut self, event: &Event) -> Step {
+        if self.open.is_some() || self.group_begun {
+            return Step::Open;
+        }
+        if event.header().flags_raw() & FLAG_ARTIFICIAL == 0 {
+            self.at.offset = next_offset(self.at.offset, event.header().log_pos());
+        }
+        Step::Idle
+    }
+
+    fn reread(&mut self, why: Reread) {
+        let reread = &mut self.open.get_or_insert_default().reread;
+        // A reason that is certain to have rows goes before one that is not.
+        if reread.is_none_or(|before| !before.names_table()) {
+            *reread = Some(why);
+        }
+    }
+
+    fn drop_rows(&mut self) {
+        if let Some(open) = &mut self.open {
+            *open = Open::default();
+        }
+    }
+
+    fn forget_open(&mut self) {
+        self.open = None;
+        self.gtid = None;
+        self.gtid_committed_ms = None;
+        self.group_begun = false;
+        self.payload_end = None;
+    }
+}
+
+impl Open {
+    fn is_empty(&self) -> bool {
+        self.rows.is_empty() && self.reread.is_none() && self.change.is_none()
+    }
+}

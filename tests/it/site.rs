@@ -1,0 +1,271 @@
+//! doorcast's HTTP side without a database: rows are published into the feed directly, and a map
+//! stands for the table.
+
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use doorcast::{
+    feed::{Feed, HistoryUnavailable, Limits, history::History},
+    http::{self, Settings},
+    id::{Epoch, Key},
+    row::EncodedRow,
+    status::{Link, Status, now_ms},
+};
+use tokio::{
+    net::TcpListener,
+    sync::{Notify, oneshot},
+    task::JoinHandle,
+    time::timeout,
+};
+
+/// Longer than anything takes on a busy machine, shorter than a person's patience.
+const DEADLINE: Duration = Duration::from_secs(30);
+
+/// Awaits a signal that must come.
+#[track_caller]
+pub(crate) fn within<F: Future>(what: &str, signal: F) -> impl Future<Output = F::Output> {
+    let caller = std::panic::Location::caller();
+    async move {
+        match timeout(DEADLINE, signal).await {
+            Ok(output) => output,
+            Err(_) => panic!("{what}: not within {DEADLINE:?}, at {caller}"),
+        }
+    }
+}
+
+/// What stands for the table.
+#[derive(Default)]
+pub(crate) struct Table {
+    rows: Mutex<BTreeMap<Key, EncodedRow>>,
+    closed: Mutex<bool>,
+    /// Notified at each question.
+    pub(crate) asked: Notify,
+}
+
+impl Table {
+    pub(crate) fn insert(&self, row: EncodedRow) {
+        self.rows.lock().unwrap().insert(row.key, row);
+    }
+
+    /// From now on it can't be read.
+    pub(crate) fn close(&self, closed: bool) {
+        *self.closed.lock().unwrap() = closed;
+    }
+
+    fn read(&self, after: Key, through: Key, limit: usize) -> Result<Vec<EncodedRow>, HistoryUnavailable> {
+        self.asked.notify_one();
+        if *self.closed.lock().unwrap() {
+            return Err(HistoryUnavailable);
+        }
+        let rows = self.rows.lock().unwrap();
+        Ok(rows.range(after + 1..=through).take(limit).map(|(_, row)| row.clone()).collect())
+    }
+}
+
+/// A running HTTP side.
+pub(crate) struct Site {
+    pub(crate) addr: SocketAddr,
+    pub(crate) feed: Feed,
+    pub(crate) status: Arc<Status>,
+    pub(crate) table: Arc<Table>,
+    stop: Option<oneshot::Sender<()>>,
+    server: JoinHandle<std::io::Result<()>>,
+}
+
+impl Site {
+    /// With everything as users get it.
+    pub(crate) async fn start() -> Self {
+        Self::with(Settings::default(), Limits::default()).await
+    }
+
+    pub(crate) async fn with(settings: Settings, limits: Limits) -> Self {
+        let site = Self::catching_up(settings, limits).await;
+        site.feed.set_ready();
+        site.status.update(|source| source.link = Link::Following);
+        site
+    }
+
+    /// As it is before the feed is ready.
+    pub(crate) async fn catching_up(settings: Settings, limits: Limits) -> Self {
+        let (history, mut requests) = History::channel();
+        let feed = Feed::new(limits, history);
+        let table = Arc::new(Table::default());
+        let status = Arc::new(Status::new("door.vdooropen".into()));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let (stop, stopped) = oneshot::channel::<()>();
+        let stopped = async {
+            let _ = stopped.await;
+        };
+        let served = http::serve(listener, feed.clone(), status.clone(), settings, stopped);
+        let answers = table.clone();
+        let server = tokio::spawn(async move {
+            let answering = async {
+                while let Some(request) = requests.recv().await {
+                    let rows = answers.read(request.after, request.through, request.limit);
+                    let _ = request.reply.send(rows);
+                }
+                std::future::pending().await
+            };
+            tokio::select! {
+                ended = served => ended,
+                () = answering => Ok(()),
+            }
+        });
+        Site { addr, feed, status, table, stop: Some(stop), server }
+    }
+
+    pub(crate) fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.addr)
+    }
+
+    /// One swipe per key, each in a transaction of its own, committed now.
+    pub(crate) fn publish(&self, keys: impl IntoIterator<Item = Key>) {
+        for key in keys {
+            self.publish_row(1, swipe(key, 1, "Y"));
+        }
+    }
+
+    pub(crate) fn publish_row(&self, epoch: Epoch, row: EncodedRow) {
+        self.table.insert(row.clone());
+        self.feed.publish(epoch, Some(now_ms()), vec![row]);
+    }
+
+    /// Asks it to stop.
+    pub(crate) fn stop(&mut self) {
+        drop(self.stop.take());
+    }
+
+    /// Waits until it has stopped.
+    pub(crate) async fn stopped(self) -> std::io::Result<()> {
+        drop(self.stop);
+        within("the server to stop", self.server).await.unwrap()
+    }
+}
+
+/// A row as the access-control system writes it.
+pub(crate) fn swipe(key: Key, doorno: i32, ynopen: &str) -> EncodedRow {
+    encode(
+        key,
+        &[
+            ("vid", key.to_string()),
+            ("doorno", doorno.to_string()),
+            ("rfsim", format!("\"{:016X}\"", key)),
+            ("optime", format!("\"20261120 {:06}\"", key.rem_euclid(1_000_000))),
+            ("ynopen", format!("\"{ynopen}\"")),
+        ],
+    )
+}
+
+/// A row from its columns and their JSON texts.
+pub(crate) fn encode(key: Key, columns: &[(&str, String)]) -> EncodedRow {
+    let mut json = String::from("{");
+    let mut values = Vec::new();
+    for (name, value) in columns {
+        let comma = if values.is_empty() { "" } else { "," };
+        json += &format!("{comma}\"{name}\":");
+        let start = json.len() as u32;
+        json += value;
+        values.push((start, json.len() as u32));
+    }
+    json += "}";
+    let columns = columns.iter().map(|(name, _)| Box::from(*name)).collect();
+    EncodedRow { key, json: json.into_bytes(), values: values.into(), columns, replaced: 0 }
+}
+
+/// An HTTP client that goes straight to the site.
+pub(crate) fn client() -> reqwest::Client {
+    reqwest::Client::builder().no_proxy().build().unwrap()
+}
+
+/// An SSE event as a browser reads it.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Event {
+    pub(crate) name: String,
+    pub(crate) id: Option<String>,
+    pub(crate) retry: Option<u64>,
+    pub(crate) data: String,
+}
+
+impl Event {
+    pub(crate) fn json(&self) -> serde_json::Value {
+        serde_json::from_str(&self.data).unwrap()
+    }
+}
+
+/// An event stream being read.
+pub(crate) struct Events {
+    pub(crate) response: reqwest::Response,
+    buffer: Vec<u8>,
+}
+
+impl Events {
+    pub(crate) async fn open(site: &Site, path: &str) -> Self {
+        Self::send(client().get(site.url(path))).await
+    }
+
+    pub(crate) async fn send(request: reqwest::RequestBuilder) -> Self {
+        let response = within("the response's head", request.send()).await.unwrap();
+        Events { response, buffer: Vec::new() }
+    }
+
+    /// The next event; `None` at the end of the stream.
+    pub(crate) async fn next(&mut self) -> Option<Event> {
+        within("the next event", async {
+            loop {
+                if let Some(end) = self.buffer.windows(2).position(|two| two == b"\n\n") {
+                    let block: Vec<u8> = self.buffer.drain(..end + 2).collect();
+                    return Some(parse(std::str::from_utf8(&block).unwrap()));
+                }
+                match self.response.chunk().await.unwrap() {
+                    Some(chunk) => self.buffer.extend_from_slice(&chunk),
+                    None => {
+                        assert!(self.buffer.is_empty(), "half an event at the end");
+                        return None;
+                    }
+                }
+            }
+        })
+        .await
+    }
+
+    /// The next event that is not a ping.
+    pub(crate) async fn next_but_ping(&mut self) -> Event {
+        loop {
+            let event = self.next().await.expect("the stream goes on");
+            if event.name != "ping" {
+                return event;
+            }
+        }
+    }
+
+    /// The ids of the next `count` rows.
+    pub(crate) async fn ids(&mut self, count: usize) -> Vec<String> {
+        let mut ids = Vec::new();
+        while ids.len() < count {
+            let event = self.next_but_ping().await;
+            if event.name.is_empty() && event.retry.is_none() {
+                ids.push(event.id.expect("a row has an id"));
+            }
+        }
+        ids
+    }
+}
+
+fn parse(block: &str) -> Event {
+    let mut event = Event::default();
+    for line in block.lines().filter(|line| !line.is_empty()) {
+        match line.split_once(": ").unwrap() {
+            ("event", name) => event.name = name.into(),
+            ("id", id) => event.id = Some(id.into()),
+            ("retry", retry) => event.retry = Some(retry.parse().unwrap()),
+            ("data", data) => event.data += data,
+            _ => panic!("not a field: {line:?}"),
+        }
+    }
+    event
+}
