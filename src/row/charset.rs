@@ -117,9 +117,9 @@ fn decode_utf16(bytes: &[u8], read: fn([u8; 2]) -> u16, out: &mut Writer) {
 #[derive(Debug)]
 pub struct CharMap {
     form: Form,
-    /// By byte; 0 for none.
+    /// By byte.
     singles: Vec<u16>,
-    /// By two bytes, empty for a single-byte set; 0 for none.
+    /// By two bytes, empty for a single-byte set.
     pairs: Vec<u16>,
     /// By the second and third byte after [`TRIPLE_LEAD`].
     triples: Vec<u16>,
@@ -132,6 +132,8 @@ pub struct CharMap {
 /// Which bytes make one character. From the ranges in MySQL's manual and its `strings/ctype-*.c`.
 #[derive(Debug, Clone, Copy)]
 struct Form {
+    /// Bytes over 127 that are a character by themselves.
+    singles: (u8, u8),
     leads: &'static [(u8, u8)],
     trails: &'static [(u8, u8)],
     /// 0x8F and two bytes of the trail's range are one character (ujis, eucjpms).
@@ -140,7 +142,10 @@ struct Form {
     quads: bool,
 }
 
-const SINGLE: Form = Form { leads: &[], trails: &[], triples: false, quads: false };
+/// A surrogate, which no character is.
+const UNMAPPED: u16 = 0xd800;
+const NONE: (u8, u8) = (1, 0);
+const SINGLE: Form = Form { singles: (0x80, 0xff), leads: &[], trails: &[], triples: false, quads: false };
 /// Leads the three-byte characters of EUC-JP.
 const TRIPLE_LEAD: u8 = 0x8f;
 /// Leads a half-width katakana in EUC-JP.
@@ -152,14 +157,17 @@ const BASIC_QUADS: u32 = 39420;
 
 impl Form {
     fn named(name: &str) -> Option<Form> {
-        let pairs = |leads, trails| Form { leads, trails, ..SINGLE };
+        let pairs = |leads, trails| Form { singles: NONE, leads, trails, triples: false, quads: false };
         Some(match name {
             "gbk" => pairs(&[(0x81, 0xfe)], &[(0x40, 0x7e), (0x80, 0xfe)]),
             "gb18030" => Form { quads: true, ..pairs(&[(0x81, 0xfe)], &[(0x40, 0x7e), (0x80, 0xfe)]) },
             "gb2312" => pairs(&[(0xa1, 0xf7)], &[(0xa1, 0xfe)]),
             "big5" => pairs(&[(0xa1, 0xf9)], &[(0x40, 0x7e), (0xa1, 0xfe)]),
             "euckr" => pairs(&[(0x81, 0xfe)], &[(0x41, 0x5a), (0x61, 0x7a), (0x81, 0xfe)]),
-            "sjis" | "cp932" => pairs(&[(0x81, 0x9f), (0xe0, 0xfc)], &[(0x40, 0x7e), (0x80, 0xfc)]),
+            "sjis" | "cp932" => Form {
+                singles: (0xa1, 0xdf),
+                ..pairs(&[(0x81, 0x9f), (0xe0, 0xfc)], &[(0x40, 0x7e), (0x80, 0xfc)])
+            },
             "ujis" | "eucjpms" => Form {
                 triples: true,
                 ..pairs(&[(KATAKANA_LEAD, KATAKANA_LEAD), (0xa1, 0xfe)], &[(0xa1, 0xfe)])
@@ -199,7 +207,7 @@ impl CharMap {
     pub fn sequences(name: &str) -> Vec<Vec<u8>> {
         let form = Form::named(name).unwrap_or(SINGLE);
         let all = || 0..=u8::MAX;
-        let is_single = |byte: &u8| *byte < 0x80 || !within(form.leads, *byte);
+        let is_single = |byte: &u8| byte.is_ascii() || within(&[form.singles], *byte);
         let mut sequences: Vec<Vec<u8>> = all().filter(is_single).map(|byte| vec![byte]).collect();
         for lead in all() {
             sequences.extend(all().filter(|trail| form.is_pair(lead, *trail)).map(|trail| vec![lead, trail]));
@@ -217,10 +225,10 @@ impl CharMap {
     /// The set called `name`, from what the server converts each of [`CharMap::sequences`] to.
     pub fn new<'a>(name: &str, characters: impl IntoIterator<Item = (&'a [u8], char)>) -> CharMap {
         let form = Form::named(name).unwrap_or(SINGLE);
-        let table = |needed: bool, length: usize| if needed { vec![0; length] } else { Vec::new() };
+        let table = |needed: bool, length: usize| if needed { vec![UNMAPPED; length] } else { Vec::new() };
         let mut map = CharMap {
             form,
-            singles: vec![0; 1 << 8],
+            singles: vec![UNMAPPED; 1 << 8],
             pairs: table(!form.leads.is_empty(), 1 << 16),
             triples: table(form.triples, 1 << 16),
             quads: table(form.quads, BASIC_QUADS as usize),
@@ -260,12 +268,10 @@ impl CharMap {
 
     /// The first character of `bytes`, and of how many bytes it is.
     fn first(&self, bytes: &[u8]) -> (Option<char>, usize) {
-        let at =
-            |table: &[u16], index: usize| table.get(index).copied().filter(|unit| *unit != 0).and_then(basic);
+        let at = |table: &[u16], index: usize| table.get(index).copied().and_then(basic);
         match *bytes {
             [_, b, c, ..] if self.form.is_triple(bytes) => (at(&self.triples, index(b, c)), 3),
             [a, b, ..] if self.form.is_pair(a, b) => (at(&self.pairs, index(a, b)), 2),
-            [0, ..] => (self.ascii.then_some('\0'), 1),
             [a, ..] => match self.form.quad(bytes) {
                 Some(quad) if quad >= SUPPLEMENTARY => (char::from_u32(quad - SUPPLEMENTARY + 0x10000), 4),
                 Some(quad) => (at(&self.quads, quad as usize), 4),

@@ -148,34 +148,36 @@ pub struct Labels(pub Arc<[Option<Box<str>>]>);
 impl Labels {
     /// Reads `enum('a','it''s')` or `set(…)` as `COLUMN_TYPE` has it. `None` if it is neither.
     ///
-    /// The list is unescaped of doubled quotes only, since the server quotes so whatever `sql_mode`.
+    /// The server doubles quotes and escapes backslashes, line breaks and NUL, whatever `sql_mode`.
     pub fn parse(column_type: &str) -> Option<Labels> {
         let list = column_type.strip_prefix("enum(").or_else(|| column_type.strip_prefix("set("))?;
+        let mut characters = list.chars().peekable();
         let mut labels = Vec::new();
-        let mut rest = list;
         loop {
-            rest = rest.strip_prefix('\'')?;
+            if characters.next()? != '\'' {
+                return None;
+            }
             let mut label = String::new();
             loop {
-                let end = rest.find('\'')?;
-                label.push_str(rest.get(..end)?);
-                rest = rest.get(end + 1..)?;
-                match rest.strip_prefix('\'') {
-                    Some(after) => {
-                        label.push('\'');
-                        rest = after;
-                    }
-                    None => break,
+                match characters.next()? {
+                    '\'' if characters.next_if_eq(&'\'').is_none() => break,
+                    '\\' => label.push(match characters.next()? {
+                        'n' => '\n',
+                        'r' => '\r',
+                        '0' => '\0',
+                        other => other,
+                    }),
+                    other => label.push(other),
                 }
             }
             let certain = !label.contains(['?', char::REPLACEMENT_CHARACTER]);
             labels.push(certain.then(|| label.into_boxed_str()));
-            match rest.strip_prefix(',') {
-                Some(after) => rest = after,
-                None => break,
+            match characters.next()? {
+                ',' => {}
+                ')' => return Some(Labels(labels.into())),
+                _ => return None,
             }
         }
-        rest.starts_with(')').then(|| Labels(labels.into()))
     }
 }
 
@@ -194,7 +196,8 @@ mod tests {
     #[test]
     fn reads_labels_with_quotes_commas_and_backslashes() {
         check("enum('a')", Some(&["a"]));
-        check("enum('a','it''s','x,y','','\\','b)')", Some(&["a", "it's", "x,y", "", "\\", "b)"]));
+        check("enum('a','it''s','x,y','','b)')", Some(&["a", "it's", "x,y", "", "b)"]));
+        check(r"enum('\\','\n\r\0','\\n','''')", Some(&["\\", "\n\r\0", "\\n", "'"]));
         check("set('开','关','''')", Some(&["开", "关", "'"]));
         check("enum('a') charset gbk", Some(&["a"]));
     }

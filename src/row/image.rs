@@ -7,7 +7,7 @@
 use std::{fmt, sync::Arc};
 
 use mysql_async::{
-    binlog::events::{OptionalMetadataField, RowsEventData, TableMapEvent},
+    binlog::events::{DefaultCharset, OptionalMetadataField, RowsEventData, TableMapEvent},
     consts::ColumnType,
 };
 
@@ -88,6 +88,8 @@ enum Wire {
     OldTime,
     OldDateTime,
     OldTimestamp,
+    Inet4,
+    Inet6,
 }
 
 /// A value that can't be written.
@@ -250,6 +252,11 @@ impl Wire {
             (Kind::Geometry, MYSQL_TYPE_GEOMETRY) | (Kind::Vector, MYSQL_TYPE_VECTOR) => {
                 Wire::Binary { length_bytes: blob_length_bytes(first?)?, padded: 0 }
             }
+            // MariaDB's.
+            (Kind::Vector, MYSQL_TYPE_VARCHAR) => {
+                let octets = u16::from_le_bytes([*metadata.first()?, *metadata.get(1)?]);
+                Wire::Binary { length_bytes: if octets < 256 { 1 } else { 2 }, padded: 0 }
+            }
             (Kind::Bit { bits }, MYSQL_TYPE_BIT) if metadata == [bits % 8, bits / 8] => {
                 Wire::Bit { bytes: usize::from(bits.div_ceil(8)) }
             }
@@ -275,6 +282,8 @@ impl Wire {
             (Kind::Timestamp { fsp }, MYSQL_TYPE_TIMESTAMP2) if first == Some(*fsp) => {
                 Wire::Timestamp { fsp: *fsp }
             }
+            (Kind::Inet4, MYSQL_TYPE_STRING) if metadata == [MYSQL_TYPE_STRING as u8, 4] => Wire::Inet4,
+            (Kind::Inet6, MYSQL_TYPE_STRING) if metadata == [MYSQL_TYPE_STRING as u8, 16] => Wire::Inet6,
             // With a fraction the old types have forms of MariaDB's own: those are read from the table.
             (Kind::Time { fsp: 0 }, MYSQL_TYPE_TIME) => Wire::OldTime,
             (Kind::DateTime { fsp: 0 }, MYSQL_TYPE_DATETIME) => Wire::OldDateTime,
@@ -320,6 +329,8 @@ impl Wire {
             Wire::Time { fsp } => out.time(Time::read(*fsp, bytes)?, *fsp),
             Wire::DateTime { fsp } => out.date_time(DateTime::read(*fsp, bytes)?, *fsp),
             Wire::Timestamp { fsp } => out.timestamp(temporal::read_timestamp(*fsp, bytes)?, *fsp),
+            Wire::Inet4 => out.inet4(padded(bytes.counted(1)?)?),
+            Wire::Inet6 => out.inet6(padded(bytes.counted(1)?)?),
             Wire::OldTime => out.time(Time::read_old(bytes)?, 0),
             Wire::OldDateTime => out.date_time(DateTime::read_old(bytes)?, 0),
             Wire::OldTimestamp => out.timestamp(temporal::read_old_timestamp(bytes)?, 0),
@@ -372,6 +383,13 @@ fn set_width(labels: &Labels) -> Option<u8> {
     })
 }
 
+/// Zero bytes at the end are not in the image.
+fn padded<const N: usize>(bytes: &[u8]) -> Result<[u8; N], Malformed> {
+    let mut whole = [0; N];
+    whole.get_mut(..bytes.len()).ok_or(Malformed)?.copy_from_slice(bytes);
+    Ok(whole)
+}
+
 fn year(byte: u8, two_digits: bool) -> u64 {
     let byte = u64::from(byte);
     match (byte, two_digits) {
@@ -411,25 +429,51 @@ fn write_set(mut bits: u64, labels: &[Option<Box<[u8]>>], out: &mut Writer) -> R
 }
 
 /// Compares what `binlog_row_metadata` MINIMAL or FULL adds. Fields that are not there, and those that
-/// can't be read, say nothing.
+/// can't be read, say nothing. The labels of ENUM and SET are not compared.
 fn check_optional_metadata(columns: &[Column], table_map: &TableMapEvent<'_>) -> Result<(), RowError> {
-    let mismatch =
-        |column: &Column, what: &str| RowError::Mismatch(format!("{what} of column {}", column.name).into());
+    let mismatch = |column: &Column, what: &str| {
+        Err(RowError::Mismatch(format!("{what} of column {}", column.name).into()))
+    };
+    let numeric = || columns.iter().filter(|column| is_numeric(&column.kind));
+    let text = || {
+        columns.iter().map_while(|column| is_text(&column.kind).map(|text| text.then_some(column))).flatten()
+    };
+    let labelled =
+        || columns.iter().filter(|column| matches!(column.kind, Kind::Enum { .. } | Kind::Set { .. }));
     for field in table_map.iter_optional_meta().flatten() {
         match field {
-            OptionalMetadataField::Signedness(unsigned) => {
-                let numeric = columns.iter().filter(|column| is_numeric(&column.kind));
-                for (column, flag) in numeric.zip(unsigned.iter().by_vals()) {
+            OptionalMetadataField::Signedness(flags) => {
+                for (column, flag) in numeric().zip(flags.iter().by_vals()) {
                     if matches!(column.kind, Kind::Int { unsigned, .. } if unsigned != flag) {
-                        return Err(mismatch(column, "signedness"));
+                        return mismatch(column, "signedness");
                     }
                 }
             }
             OptionalMetadataField::ColumnName(names) => {
                 for (column, name) in columns.iter().zip(names.iter_names().flatten()) {
                     if name.name_raw() != column.name.as_bytes() {
-                        return Err(mismatch(column, "name"));
+                        return mismatch(column, "name");
                     }
+                }
+            }
+            OptionalMetadataField::DefaultCharset(charsets) => {
+                if let Some(column) = other_default(&charsets, text()) {
+                    return mismatch(column, "character set");
+                }
+            }
+            OptionalMetadataField::EnumAndSetDefaultCharset(charsets) => {
+                if let Some(column) = other_default(&charsets, labelled()) {
+                    return mismatch(column, "character set");
+                }
+            }
+            OptionalMetadataField::ColumnCharset(charsets) => {
+                if let Some(column) = other_charset(charsets.iter_charsets().flatten(), text()) {
+                    return mismatch(column, "character set");
+                }
+            }
+            OptionalMetadataField::EnumAndSetColumnCharset(charsets) => {
+                if let Some(column) = other_charset(charsets.iter_charsets().flatten(), labelled()) {
+                    return mismatch(column, "character set");
                 }
             }
             _ => {}
@@ -438,6 +482,40 @@ fn check_optional_metadata(columns: &[Column], table_map: &TableMapEvent<'_>) ->
     Ok(())
 }
 
+/// The first of `columns` whose collation is another than the event has.
+fn other_charset<'a>(
+    collations: impl Iterator<Item = u16>,
+    mut columns: impl Iterator<Item = &'a Column>,
+) -> Option<&'a Column> {
+    let mut collations = collations;
+    columns.find(|column| {
+        let collation = collations.next();
+        column.collation.is_some() && collation.is_some() && collation != column.collation
+    })
+}
+
+/// The same where the event has a default, and the columns that differ from it.
+fn other_default<'a>(
+    charsets: &DefaultCharset<'_>,
+    columns: impl Iterator<Item = &'a Column>,
+) -> Option<&'a Column> {
+    let mut exceptions = charsets.iter_non_default().flatten().peekable();
+    let collations = (0..).map(|index| match exceptions.next_if(|next| next.column_index() == index) {
+        Some(exception) => exception.charset(),
+        None => charsets.default_charset(),
+    });
+    other_charset(collations, columns)
+}
+
 fn is_numeric(kind: &Kind) -> bool {
     matches!(kind, Kind::Int { .. } | Kind::Year { .. } | Kind::Float | Kind::Double | Kind::Decimal { .. })
+}
+
+/// Whether the column has a character set in the binlog, be it `binary`. `None` where MariaDB says one and
+/// MySQL does not: which entries belong to the columns behind it is not known.
+fn is_text(kind: &Kind) -> Option<bool> {
+    match kind {
+        Kind::Geometry | Kind::Vector | Kind::Inet4 | Kind::Inet6 => None,
+        _ => Some(matches!(kind, Kind::Text { .. } | Kind::JsonText { .. } | Kind::Binary { .. })),
+    }
 }

@@ -1,5 +1,7 @@
 //! One value as JSON. Everything that a row image and a SELECT have in common.
 
+use std::net::{Ipv4Addr, Ipv6Addr};
+
 use base64::{Engine, prelude::BASE64_STANDARD};
 
 /// A row on its way to JSON.
@@ -66,6 +68,32 @@ impl Writer {
             let written = BASE64_STANDARD.encode_slice(bytes, room).expect("the room is 4 bytes for each 3");
             self.json.truncate(start + written);
         }
+    }
+
+    /// MariaDB's INET4.
+    pub(super) fn inet4(&mut self, address: [u8; 4]) {
+        self.plain(Ipv4Addr::from(address).to_string().as_bytes());
+    }
+
+    /// MariaDB's INET6. It writes `::` for the first longest run of zeros, be it a single one, and dots
+    /// in IPv4-compatible and IPv4-mapped addresses.
+    pub(super) fn inet6(&mut self, address: [u8; 16]) {
+        let groups = Ipv6Addr::from(address).segments();
+        let zeros = |start: &usize| groups.iter().skip(*start).take_while(|group| **group == 0).count();
+        let start = (0..8).rev().max_by_key(zeros).unwrap_or_default();
+        let length = zeros(&start);
+        let dotted = start == 0 && (length == 6 || (length == 5 && groups.get(5) == Some(&0xffff)));
+        let hex =
+            |groups: &[u16]| groups.iter().map(|group| format!("{group:x}")).collect::<Vec<_>>().join(":");
+        let (before, _) = groups.split_at(start);
+        let (_, after) = groups.split_at(start + length);
+        let text = match (dotted, after, address) {
+            (true, [_, _], [.., a, b, c, d]) => format!("::{}", Ipv4Addr::new(a, b, c, d)),
+            (true, _, [.., a, b, c, d]) => format!("::ffff:{}", Ipv4Addr::new(a, b, c, d)),
+            _ if length == 0 => hex(&groups),
+            _ => format!("{}::{}", hex(before), hex(after)),
+        };
+        self.plain(text.as_bytes());
     }
 
     /// A string that needs no escapes, for instance a date.

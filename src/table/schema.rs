@@ -301,7 +301,7 @@ async fn find_key(
     columns: &[Column],
 ) -> Result<Option<usize>, SchemaError> {
     const SQL: &str = "SELECT MAX(s.COLUMN_NAME) AS KEY_COLUMN FROM information_schema.STATISTICS s \
-                       JOIN information_schema.COLUMNS c ON c.TABLE_SCHEMA = s.TABLE_SCHEMA \
+                       LEFT JOIN information_schema.COLUMNS c ON c.TABLE_SCHEMA = s.TABLE_SCHEMA \
                        AND c.TABLE_NAME = s.TABLE_NAME AND c.COLUMN_NAME = s.COLUMN_NAME \
                        WHERE s.TABLE_SCHEMA = ? AND s.TABLE_NAME = ? AND s.NON_UNIQUE = 0 \
                        GROUP BY s.INDEX_NAME HAVING COUNT(*) = 1 AND MAX(s.SUB_PART) IS NULL \

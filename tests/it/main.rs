@@ -1,6 +1,8 @@
 //! Integration tests on real servers, real sockets and a real browser.
 
+mod binlog;
 mod browser;
+mod character_sets;
 mod clients;
 mod deadline;
 mod demo;
