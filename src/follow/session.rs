@@ -13,12 +13,17 @@ use crate::{
     table::{SchemaError, Table, TableError},
     tail::{
         Registration, Start, TableName, Tail, TailError, Told,
+        gtid::GtidSet,
         position::{FileOffset, Position},
     },
 };
 
 /// The checkpoint is handed in at most this often.
 const SAVE_EVERY: Duration = Duration::from_secs(1);
+
+/// How often the table is compared with what the binlog brought: rows that were inserted with
+/// `sql_log_bin=0` are found by nothing else.
+const SWEEP_EVERY: Duration = Duration::from_secs(10);
 
 /// `/api/status` is at most this old.
 const REPORT_EVERY: Duration = Duration::from_millis(250);
@@ -103,7 +108,7 @@ impl Follower {
             let start = self.begin(&server, &end, earliest.take(), &mut table).await?;
             let tail = self.open_tail(&server, &start, &table).await;
             let lost = match tail {
-                Ok(tail) => self.read(tail, &mut table, &end.at, backoff).await,
+                Ok(tail) => self.read(tail, &server, &mut table, &end.at, backoff).await,
                 Err(err) => err,
             };
             match lost {
@@ -143,19 +148,22 @@ impl Follower {
         let Some(position) = self.position.clone() else {
             let start = match self.settings.start_from.clone() {
                 StartFrom::Checkpoint | StartFrom::Now => {
-                    self.seed_from_table(table, end).await?;
-                    Start::File(end.at.clone())
+                    self.seed_from_table(table, server, end).await?;
+                    file(end.at.clone())
                 }
-                StartFrom::Earliest => Start::File(earliest.unwrap_or_else(|| end.at.clone())),
-                StartFrom::File(at) => Start::File(at),
+                StartFrom::Earliest => file(earliest.unwrap_or_else(|| end.at.clone())),
+                StartFrom::File(at) => file(at),
                 StartFrom::Gtid(set) => Start::Gtid(set),
             };
             self.position = Some(match &start {
-                Start::File(at) if *at == end.at => end.clone(),
+                Start::File { at, .. } if *at == end.at => end.clone(),
                 // The set up to an arbitrary place is not known: resume by file alone.
-                Start::File(at) => Position { at: at.clone(), gtid_set: None },
-                Start::Gtid(set) => Position { at: FileOffset::unknown(), gtid_set: Some(set.clone()) },
+                Start::File { at, .. } => Position { at: at.clone(), began: None, gtid_set: None },
+                Start::Gtid(set) => by_gtid(set),
             });
+            if !matches!(self.settings.start_from, StartFrom::Checkpoint | StartFrom::Now) {
+                self.keys.begin_with_the_next();
+            }
             return self.begun(server, start).await;
         };
         if !self.begun {
@@ -164,11 +172,11 @@ impl Follower {
         let same_server = self.server.as_ref().is_none_or(|before| *before == server.identity);
         let start = match &position.gtid_set {
             _ if same_server && position.at.is_known() && position.at.offset <= LARGEST_OFFSET => {
-                Start::File(position.at)
+                Start::File { at: position.at, began: position.began }
             }
             Some(set) if !set.is_empty() && !set.has_tags() => {
                 // The old place would mean another one on this server.
-                self.position = Some(Position { at: FileOffset::unknown(), gtid_set: Some(set.clone()) });
+                self.position = Some(by_gtid(set));
                 Start::Gtid(set.clone())
             }
             _ => {
@@ -179,7 +187,7 @@ impl Follower {
                 )
                 .await?;
                 let position = self.position.as_ref().unwrap_or(end);
-                Start::File(position.at.clone())
+                file(position.at.clone())
             }
         };
         self.begun(server, start).await
@@ -194,7 +202,9 @@ impl Follower {
             self.begun = true;
         }
         match &start {
-            Start::File(at) => info!(position = %at, table = %self.settings.table, "reading the binlog"),
+            Start::File { at, .. } => {
+                info!(position = %at, table = %self.settings.table, "reading the binlog")
+            }
             Start::Gtid(set) => info!(gtid_set = %set, table = %self.settings.table, "reading the binlog"),
         }
         Ok(start)
@@ -214,12 +224,14 @@ impl Follower {
     async fn read(
         &mut self,
         mut tail: Tail,
+        server: &Server,
         table: &mut Table,
         target: &FileOffset,
         backoff: &mut Backoff,
     ) -> ReadError {
         let mut caught_up = false;
         let mut quiet = false;
+        let mut swept = Instant::now();
         let mut saved = Instant::now();
         let mut moved = true;
         let mut report = tokio::time::interval(REPORT_EVERY);
@@ -231,10 +243,27 @@ impl Follower {
                 backoff.reset();
                 self.caught_up();
             }
+            let due = self.looks.due();
+            if due.is_some_and(|due| due <= Instant::now()) {
+                if let Err(ended) = self.look(server, table).await {
+                    tail.close().await;
+                    return ended.into();
+                }
+                moved = true;
+                continue;
+            }
             let told = tokio::select! {
                 biased;
                 told = tail.next() => told,
+                () = until(due) => continue,
                 _ = report.tick() => {
+                    if caught_up && swept.elapsed() >= SWEEP_EVERY {
+                        swept = Instant::now();
+                        if let Err(ended) = self.sweep(server, table).await {
+                            tail.close().await;
+                            return ended.into();
+                        }
+                    }
                     self.report();
                     if moved && saved.elapsed() >= SAVE_EVERY {
                         (saved, moved) = (Instant::now(), false);
@@ -262,9 +291,10 @@ impl Follower {
                 return ended.into();
             }
             if let (Some(at), Some(position)) = (tail.at(), &mut self.position)
-                && position.at != *at
+                && (position.at != *at || position.began != tail.began())
             {
                 position.at.clone_from(at);
+                position.began = tail.began();
                 self.ahead.passed(at);
                 moved = true;
             }
@@ -357,6 +387,22 @@ impl From<Ended> for ReadError {
     fn from(ended: Ended) -> Self {
         ReadError::Ended(ended)
     }
+}
+
+/// At `due`; never without one.
+async fn until(due: Option<Instant>) {
+    match due {
+        Some(due) => tokio::time::sleep_until(due).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn file(at: FileOffset) -> Start {
+    Start::File { at, began: None }
+}
+
+fn by_gtid(set: &GtidSet) -> Position {
+    Position { at: FileOffset::unknown(), began: None, gtid_set: Some(set.clone()) }
 }
 
 /// The beginning of the oldest binlog file.
