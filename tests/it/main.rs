@@ -11,6 +11,8 @@ mod follow;
 mod http;
 mod load;
 mod process;
+mod recovery;
 mod row_types;
+mod scene;
 mod servers;
 mod site;
