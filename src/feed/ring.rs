@@ -263,6 +263,16 @@ impl Ring {
         self.first_row(seq).map(|(_, id)| id)
     }
 
+    /// The latest rows of the epoch, at most `limit`, the newest first.
+    pub(super) fn latest(&self, limit: usize) -> Vec<Arc<Row>> {
+        let rows = self.slots.iter().rev().take_while(|slot| slot.epoch == self.epoch);
+        let rows = rows.filter_map(|slot| match &slot.what {
+            What::Row { row, .. } => Some(row.clone()),
+            What::Gap(_) => None,
+        });
+        rows.take(limit).collect()
+    }
+
     /// The oldest row.
     pub(super) fn oldest(&self) -> Option<EventId> {
         self.row_from(self.first)

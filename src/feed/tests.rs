@@ -12,7 +12,7 @@ use super::{history::HistoryRequest, *};
 fn row(key: Key) -> EncodedRow {
     let json = format!("{{\"vid\":{key}}}");
     let values = Box::new([(7, json.len() as u32 - 1)]);
-    EncodedRow { key, json: json.into_bytes(), values, columns: Arc::new(["vid".into()]) }
+    EncodedRow { key, json: json.into_bytes(), values, columns: Arc::new(["vid".into()]), replaced: 0 }
 }
 
 fn id(epoch: Epoch, key: Key) -> EventId {

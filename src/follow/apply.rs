@@ -27,6 +27,9 @@ const BATCH: usize = 500;
 /// Keys of one SELECT. More than a look's window, so that a look is one SELECT as a rule.
 const PAGE: usize = 5000;
 
+/// Rows by which a table is known again.
+const SAMPLE: usize = 8;
+
 impl Ahead {
     /// The binlog has been read up to `at`.
     pub(super) fn passed(&mut self, at: &FileOffset) {
@@ -43,6 +46,7 @@ impl Follower {
         &mut self,
         commit: Commit,
         tail: &mut Tail,
+        server: &Server,
         table: &mut Table,
     ) -> Result<(), Ended> {
         // Whatever can fail comes before anything is told.
@@ -53,7 +57,13 @@ impl Follower {
             // Perhaps the statement that changed it did not name the table.
             self.reload(tail, table).await?;
         }
-        self.check_for_restart_of_keys(&commit.rows, table).await?;
+        if !commit.rows.is_empty() {
+            if self.looks.has_unlooked() {
+                // Their rows committed before these.
+                self.look(server, table).await?;
+            }
+            self.check_for_restart_of_keys(&commit.rows, table).await?;
+        }
         if let (Some(why), Some(before)) = (commit.reread, &self.position) {
             debug!(reason = why.reason(), "the table is to tell which rows came");
             self.looks.ask(why.names_table(), commit.insert_ids, before.clone(), commit.committed_ms);
@@ -91,7 +101,7 @@ impl Follower {
     }
 
     /// A key that is known may be inserted once more. Either it is a REPLACE, which is told again; or keys
-    /// start over after a DELETE and a restart or an ALTER: then the table's greatest key is below ours.
+    /// start over, after a DELETE and a restart or an ALTER.
     async fn check_for_restart_of_keys(
         &mut self,
         rows: &[EncodedRow],
@@ -99,10 +109,26 @@ impl Follower {
     ) -> Result<(), Ended> {
         let came_again =
             |row: &EncodedRow| !self.keys.is_news(row.key) && !self.ahead.keys.contains(&row.key);
-        if rows.iter().any(came_again) && table.greatest_key().await? < self.keys.greatest() {
+        if rows.iter().any(came_again) && !self.is_same_table(table).await? {
             self.begin_epoch("keys are given out again");
         }
         Ok(())
+    }
+
+    /// Whether the table still is the one whose rows were told last: it goes as far, and has one of them,
+    /// as it was told. A row may have been deleted or changed since, but hardly all of them.
+    async fn is_same_table(&mut self, table: &mut Table) -> Result<bool, Ended> {
+        if table.greatest_key().await? < self.keys.greatest() {
+            return Ok(false);
+        }
+        for told in self.feed.latest(SAMPLE) {
+            let key = told.id().key;
+            let there = table.rows_between(key - 1, key, 1).await?;
+            if there.first().is_some_and(|row| told.agrees_with(row)) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     fn begin_epoch(&mut self, reason: &'static str) {
@@ -136,7 +162,7 @@ impl Follower {
             TableChange::Layout => debug!("the table's layout was read again"),
             TableChange::Emptied => self.begin_epoch("the table was emptied"),
             TableChange::Swapped => {
-                if table.greatest_key().await? < self.keys.greatest() {
+                if !self.is_same_table(table).await? {
                     self.begin_epoch("another table stands under the name");
                 }
             }

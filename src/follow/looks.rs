@@ -69,6 +69,11 @@ impl Looks {
         self.waiting.push_back(Waiting { commit: self.commits, before, arrived, looks: 0, keys, ours });
     }
 
+    /// Whether a transaction that names the table has not been looked for at all.
+    pub(super) fn has_unlooked(&self) -> bool {
+        self.waiting.iter().any(|waiting| waiting.ours && waiting.looks == 0)
+    }
+
     /// When to look next.
     pub(super) fn due(&self) -> Option<Instant> {
         let next = self.waiting.iter().filter_map(Waiting::next).min()?;
@@ -81,7 +86,7 @@ impl Looks {
         self.last = Some(began);
         for waiting in &mut self.waiting {
             let due = waiting.steps().iter().take_while(|wait| waiting.arrived + **wait <= began).count();
-            waiting.looks = waiting.looks.max(due);
+            waiting.looks = waiting.looks.max(due).max(1);
         }
         self.waiting.retain(|waiting| {
             let seen = waiting.looks > 0 && waiting.keys.iter().any(|key| known(*key));

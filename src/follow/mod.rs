@@ -105,6 +105,8 @@ pub struct Follower {
     begun: bool,
     /// The binlog has been read: from now on no problem ends the process.
     followed: bool,
+    /// An event came since the last report.
+    heard: bool,
     stop: watch::Receiver<bool>,
 }
 
@@ -151,6 +153,7 @@ impl Follower {
             unlogged: HashSet::new(),
             begun: false,
             followed: false,
+            heard: false,
             stop,
         };
         let Some(checkpoint) = checkpoint else { return Ok(follower) };

@@ -238,7 +238,8 @@ impl Follower {
         loop {
             // By GTID the place in the file is not known before the first commit, but a server with nothing
             // more to say has said everything.
-            if !caught_up && tail.at().map_or(quiet, |at| at.reaches(target)) {
+            // What statements wrote before must have been looked for, too.
+            if !caught_up && !self.looks.has_unlooked() && tail.at().map_or(quiet, |at| at.reaches(target)) {
                 caught_up = true;
                 backoff.reset();
                 self.caught_up();
@@ -273,8 +274,9 @@ impl Follower {
                 }
             };
             self.followed |= told.is_ok();
+            self.heard |= matches!(told, Ok(Told::Commit(_) | Told::Idle));
             let applied = match told {
-                Ok(Told::Commit(commit)) => self.apply(commit, &mut tail, table).await,
+                Ok(Told::Commit(commit)) => self.apply(commit, &mut tail, server, table).await,
                 Ok(Told::Idle) => Ok(()),
                 Ok(Told::Heartbeat) => {
                     self.status.update(|source| source.last_heartbeat_ms = Some(now_ms()));
@@ -307,18 +309,22 @@ impl Follower {
         }
     }
 
-    fn caught_up(&self) {
+    fn caught_up(&mut self) {
         self.feed.set_ready();
         self.status.update(|source| source.link = status::Link::Following);
         self.report();
         info!(position = self.position.as_ref().map(tracing::field::display), "following");
     }
 
-    fn report(&self) {
+    fn report(&mut self) {
         let Some(position) = &self.position else { return };
         let gtid_set = position.gtid_set.as_ref().map(ToString::to_string);
         let at = position.to_string();
+        let heard = std::mem::take(&mut self.heard);
         self.status.update(|source| {
+            if heard {
+                source.last_event_ms = Some(now_ms());
+            }
             source.position = Some(at);
             source.gtid_set = gtid_set;
         });

@@ -13,6 +13,20 @@ fn reset_binlog(kind: &str) -> &'static str {
     if kind == "mysql-9.7" { "RESET BINARY LOGS AND GTIDS" } else { "RESET MASTER" }
 }
 
+/// Purges the first binlog file, which a server does not do while it still sends it to somebody.
+async fn purge(scene: &mut Scene) {
+    crate::deadline::deadline(async {
+        loop {
+            scene.sql(&["PURGE BINARY LOGS TO 'binlog.000002'"]).await;
+            let first: Option<mysql_async::Row> = scene.conn.query_first("SHOW BINARY LOGS").await.unwrap();
+            if first.unwrap().get::<String, _>(0).unwrap() == "binlog.000002" {
+                return;
+            }
+        }
+    })
+    .await;
+}
+
 async fn table_reads(scene: &Scene) -> u64 {
     let status = crate::site::client().get(scene.doorcast.url("/api/status")).send().await.unwrap();
     let status: serde_json::Value = serde_json::from_str(&status.text().await.unwrap()).unwrap();
@@ -122,7 +136,8 @@ async fn a_purged_binlog_is_made_up_for_from_the_table() {
         scene.read(2).await;
         scene.doorcast.kill().await;
         scene.sql(&[&swipe(3), &swipe(4), "FLUSH BINARY LOGS", &swipe(5)]).await;
-        scene.sql(&["PURGE BINARY LOGS TO 'binlog.000002'", &swipe(6)]).await;
+        purge(&mut scene).await;
+        scene.sql(&[&swipe(6)]).await;
         scene.doorcast.start_again().await;
         scene.doorcast.logged("read the missing rows from the table").await;
         let (rows, _scene) = scene.every_row_of_the_table_came_once().await;
