@@ -135,6 +135,17 @@ impl Site {
         self.feed.publish(epoch, Some(now_ms()), vec![row]);
     }
 
+    /// Its state, as `/api/status` tells it.
+    pub(crate) async fn state(&self) -> serde_json::Value {
+        let answer = client().get(self.url("/api/status")).send().await.unwrap();
+        serde_json::from_str(&answer.text().await.unwrap()).unwrap()
+    }
+
+    /// Waits until it serves so many clients of a kind.
+    pub(crate) async fn until_clients(&self, kind: &str, count: u64) {
+        within(kind, async { while self.state().await["clients"][kind] != count {} }).await;
+    }
+
     /// Asks it to stop.
     pub(crate) fn stop(&mut self) {
         drop(self.stop.take());
@@ -154,11 +165,22 @@ pub(crate) fn swipe(key: Key, doorno: i32, ynopen: &str) -> EncodedRow {
         &[
             ("vid", key.to_string()),
             ("doorno", doorno.to_string()),
-            ("rfsim", format!("\"{:016X}\"", key)),
-            ("optime", format!("\"20261120 {:06}\"", key.rem_euclid(1_000_000))),
+            ("rfsim", format!("\"{}\"", card(key))),
+            ("optime", format!("\"{}\"", time(key))),
             ("ynopen", format!("\"{ynopen}\"")),
         ],
     )
+}
+
+/// The card that swipe `key` was made with.
+pub(crate) fn card(key: Key) -> String {
+    format!("{:016X}", (key as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15))
+}
+
+/// When it was made, as the controller wrote it.
+pub(crate) fn time(key: Key) -> String {
+    let seconds = 7 * 3600 + key.rem_euclid(1_000) * 37 % 7200;
+    format!("20261120 {:02}{:02}{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60)
 }
 
 /// A row from its columns and their JSON texts.
