@@ -234,6 +234,22 @@ async fn the_live_page_shows_values_as_text() {
     assert_eq!(browser.eval("document.title").await, "doorcast");
 }
 
+// The page goes on after a restart, with what came meanwhile, and nothing twice.
+#[tokio::test]
+async fn the_live_page_goes_on_after_a_restart() {
+    let mut site = Site::start().await;
+    let browser = Browser::start().await;
+    site.publish([1, 2]);
+    browser.open(&site.url("/")).await;
+    browser.until(&format!("{SHOWN} === 2")).await;
+    site.restart(|site| site.publish([4, 3])).await;
+    browser.until("document.getElementById('state').className === 'wait'").await;
+    browser.picture("lost").await;
+    browser.until(&format!("{SHOWN} === 4")).await;
+    assert_eq!(browser.eval(KEYS).await, json!(["3", "4", "2", "1"]));
+    browser.until("document.getElementById('state').className === 'live'").await;
+}
+
 // A gap shows as a line between the rows before and after it.
 #[tokio::test]
 async fn the_live_page_shows_a_gap() {

@@ -15,12 +15,7 @@ use doorcast::{
     row::EncodedRow,
     status::{Link, Status, now_ms},
 };
-use tokio::{
-    net::TcpListener,
-    sync::{Notify, oneshot},
-    task::JoinHandle,
-    time::timeout,
-};
+use tokio::{net::TcpListener, sync::Notify, task::JoinHandle, time::timeout};
 
 /// Longer than anything takes on a busy machine, shorter than a person's patience.
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -72,7 +67,8 @@ pub(crate) struct Site {
     pub(crate) feed: Feed,
     pub(crate) status: Arc<Status>,
     pub(crate) table: Arc<Table>,
-    stop: Option<oneshot::Sender<()>>,
+    settings: Settings,
+    stop: Arc<Notify>,
     server: JoinHandle<std::io::Result<()>>,
 }
 
@@ -94,29 +90,30 @@ impl Site {
         let (history, mut requests) = History::channel();
         let feed = Feed::new(limits, history);
         let table = Arc::new(Table::default());
+        let answers = table.clone();
+        // It ends with the test's runtime.
+        tokio::spawn(async move {
+            while let Some(request) = requests.recv().await {
+                let rows = answers.read(request.after, request.through, request.limit);
+                let _ = request.reply.send(rows);
+            }
+        });
         let status = Arc::new(Status::new("door.vdooropen".into()));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
-        let (stop, stopped) = oneshot::channel::<()>();
-        let stopped = async {
-            let _ = stopped.await;
-        };
-        let served = http::serve(listener, feed.clone(), status.clone(), settings, stopped);
-        let answers = table.clone();
-        let server = tokio::spawn(async move {
-            let answering = async {
-                while let Some(request) = requests.recv().await {
-                    let rows = answers.read(request.after, request.through, request.limit);
-                    let _ = request.reply.send(rows);
-                }
-                std::future::pending().await
-            };
-            tokio::select! {
-                ended = served => ended,
-                () = answering => Ok(()),
-            }
-        });
-        Site { addr, feed, status, table, stop: Some(stop), server }
+        let stop = Arc::new(Notify::new());
+        let server = serve(listener, &feed, &status, &settings, &stop);
+        Site { addr, feed, status, table, settings, stop, server }
+    }
+
+    /// Stops, and begins again at the same address. `away` runs in between.
+    pub(crate) async fn restart(&mut self, away: impl FnOnce(&Self)) {
+        self.stop();
+        within("the server to stop", &mut self.server).await.unwrap().unwrap();
+        away(self);
+        let listener = TcpListener::bind(self.addr).await.unwrap();
+        self.stop = Arc::new(Notify::new());
+        self.server = serve(listener, &self.feed, &self.status, &self.settings, &self.stop);
     }
 
     pub(crate) fn url(&self, path: &str) -> String {
@@ -147,15 +144,27 @@ impl Site {
     }
 
     /// Asks it to stop.
-    pub(crate) fn stop(&mut self) {
-        drop(self.stop.take());
+    pub(crate) fn stop(&self) {
+        self.stop.notify_one();
     }
 
-    /// Waits until it has stopped.
+    /// Asks it to stop, and waits until it has.
     pub(crate) async fn stopped(self) -> std::io::Result<()> {
-        drop(self.stop);
+        self.stop();
         within("the server to stop", self.server).await.unwrap()
     }
+}
+
+fn serve(
+    listener: TcpListener,
+    feed: &Feed,
+    status: &Arc<Status>,
+    settings: &Settings,
+    stop: &Arc<Notify>,
+) -> JoinHandle<std::io::Result<()>> {
+    let stop = stop.clone();
+    let stopped = async move { stop.notified().await };
+    tokio::spawn(http::serve(listener, feed.clone(), status.clone(), settings.clone(), stopped))
 }
 
 /// A row as the access-control system writes it.

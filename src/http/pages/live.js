@@ -142,7 +142,6 @@
   }
 
   function showGap(gap) {
-    // What is below this line is older.
     if (items.length > 0 && !items[0].gap) { add({ gap: gap.reason }, false); }
   }
 
