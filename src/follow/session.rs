@@ -368,6 +368,7 @@ impl Follower {
                 self.status.gaps.add(1);
                 if let Some(greatest) = table.greatest_key().await? {
                     self.keys.set_older_through(greatest);
+                    self.feed.mark_older(greatest);
                 }
             }
         }

@@ -13,7 +13,6 @@ const CONFIGURATION: i32 = 2;
 const SOURCE: i32 = 3;
 
 /// Runs it with a checkpoint of its own, and checks the status and what its last line says.
-#[track_caller]
 async fn ends(db: &str, more: &[&str], status: i32, says: &[&str]) {
     let folder = tempfile::tempdir().unwrap();
     ends_in(&folder, db, more, status, says).await;
