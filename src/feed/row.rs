@@ -95,6 +95,7 @@ mod tests {
                 json: br#"{"vid":-7,"ynopen":"Y"}"#.to_vec(),
                 values: Box::new([(7, 9), (19, 22)]),
                 columns: Arc::new(["vid".into(), "ynopen".into()]),
+                replaced: 0,
             },
         );
         assert_eq!(row.frame(), "id: 2--7\ndata: {\"vid\":-7,\"ynopen\":\"Y\"}\n\n");

@@ -180,7 +180,7 @@ impl Follower {
         debug!(reason = why.reason(), rows = found, "looked at the table");
         if found > 0 {
             let server = describe(table.conn()).await?;
-            let end = binlog_end(table.conn(), &server, &self.settings.link.account()).await?;
+            let end = binlog_end(table.conn(), &server).await?;
             self.ahead.until = Some(end.at);
         }
         Ok(())
@@ -200,7 +200,7 @@ impl Follower {
             return self.seed(rows, table).await;
         }
         let found = self.read_news(table, None).await?;
-        let end = binlog_end(table.conn(), server, &self.settings.link.account()).await?;
+        let end = binlog_end(table.conn(), server).await?;
         self.ahead.until = Some(end.at);
         info!(rows = found, "read the missing rows from the table");
         Ok(())
@@ -244,7 +244,7 @@ impl Follower {
         self.seed(rows, table).await?;
         // What committed between the end of the binlog and the SELECT comes by both ways.
         let server = describe(table.conn()).await?;
-        let now = binlog_end(table.conn(), &server, &self.settings.link.account()).await?;
+        let now = binlog_end(table.conn(), &server).await?;
         if now.at != end.at {
             self.ahead.keys = self.keys.recent().collect();
             self.ahead.until = Some(now.at);

@@ -99,6 +99,8 @@ pub struct Follower {
     ahead: Ahead,
     /// The feed has its history, and the position is known.
     begun: bool,
+    /// The binlog has been read: from now on no problem ends the process.
+    followed: bool,
     stop: watch::Receiver<bool>,
 }
 
@@ -142,6 +144,7 @@ impl Follower {
             keys: Keys::new(1, capacity),
             ahead: Ahead::default(),
             begun: false,
+            followed: false,
             stop,
         };
         let Some(checkpoint) = checkpoint else { return Ok(follower) };
@@ -210,7 +213,7 @@ impl Follower {
                     warn!(error = %ended, retry_in_ms = wait.as_millis(), "the link to the server is down");
                     wait
                 }
-                Ended::Person(_) if self.begun => {
+                Ended::Person(_) if self.followed => {
                     let wait = backoff.slow();
                     error!(error = %ended, retry_in_s = wait.as_secs(), "the server needs a person");
                     wait

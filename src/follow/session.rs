@@ -91,12 +91,11 @@ impl Follower {
         if !server.log_bin {
             return Err(Ended::Person(BINLOG_OFF.into()));
         }
-        let account = self.settings.link.account();
-        let mut end = binlog_end(&mut conn, &server, &account).await?;
+        let mut end = binlog_end(&mut conn, &server).await?;
         self.greet(&server, &end);
         let mut earliest = None;
         if self.position.is_none() && self.settings.start_from == StartFrom::Earliest {
-            earliest = Some(first_file(&mut conn, &account).await?);
+            earliest = Some(first_file(&mut conn, &server.account).await?);
         }
         let mut table = Table::open(conn, &self.settings.table.database, &self.settings.table.table).await?;
         self.feed.set_columns(Arc::clone(table.layout().names()));
@@ -206,7 +205,7 @@ impl Follower {
         let registration = Registration { server_id: self.replica_id, heartbeat: self.settings.heartbeat };
         let name = TableName { database: table.database().to_owned(), table: table.name().to_owned() };
         let layout = Arc::clone(table.layout());
-        let tail = Tail::open(conn, server.identity.flavour, start, registration, name, layout).await;
+        let tail = Tail::open(conn, server, start, registration, name, layout).await;
         tail.map_err(|err| self.explain(err))
     }
 
@@ -244,6 +243,7 @@ impl Follower {
                     continue;
                 }
             };
+            self.followed |= told.is_ok();
             let applied = match told {
                 Ok(Told::Commit(commit)) => self.apply(commit, &mut tail, table).await,
                 Ok(Told::Idle) => Ok(()),
@@ -317,7 +317,7 @@ impl Follower {
     /// The position is lost. Returns the end of the binlog that is the new one.
     async fn recover(&mut self, reason: &str, server: &Server, table: &mut Table) -> Result<Position, Ended> {
         let position = self.position.as_ref().map(ToString::to_string).unwrap_or_default();
-        let end = binlog_end(table.conn(), server, &self.settings.link.account()).await?;
+        let end = binlog_end(table.conn(), server).await?;
         match self.settings.on_lost_position {
             OnLostPosition::Fail => {
                 return Err(Ended::Fatal(format!(

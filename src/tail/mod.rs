@@ -25,7 +25,7 @@ pub use self::{
     transaction::{Commit, Reread, TableName},
 };
 use crate::{
-    link::{Flavour, LinkError, lacks_privilege, within},
+    link::{Flavour, LinkError, Server, lacks_privilege, within},
     row::Layout,
 };
 
@@ -55,6 +55,7 @@ pub struct Tail {
     stream: BinlogStream,
     assembler: Assembler,
     deadline: Duration,
+    account: String,
     /// Begun by GTID set, and no commit seen yet: the offset says nothing so far.
     offset_unknown: bool,
 }
@@ -110,7 +111,7 @@ impl Tail {
     /// first [`Tail::next`].
     pub async fn open(
         mut conn: Conn,
-        flavour: Flavour,
+        server: &Server,
         start: &Start,
         registration: Registration,
         name: TableName,
@@ -130,7 +131,7 @@ impl Tail {
                 (at.clone(), false)
             }
             Start::Gtid(set) => {
-                if flavour == Flavour::MariaDb {
+                if server.identity.flavour == Flavour::MariaDb {
                     let sql = format!("SET @slave_connect_state='{set}', @slave_gtid_strict_mode=0");
                     within("asking to resume by GTID", conn.query_drop(sql)).await?;
                 } else {
@@ -142,11 +143,12 @@ impl Tail {
         };
         let stream = within("asking for the binlog", conn.get_binlog_stream(request))
             .await
-            .map_err(|err| lacks_privilege(err, "GRANT REPLICATION SLAVE ON *.* TO the account in --db;"))?;
+            .map_err(|err| lacks_privilege(err, &grant_slave(&server.account)))?;
         Ok(Tail {
             stream,
             assembler: Assembler::new(name, layout, at),
             deadline: registration.heartbeat * SILENT_PERIODS,
+            account: server.account.clone(),
             offset_unknown,
         })
     }
@@ -164,7 +166,7 @@ impl Tail {
                     .await
                     .map_err(|_| TailError::Silent(self.deadline))?,
             };
-            let event = event.ok_or(TailError::Ended)?.map_err(explain)?;
+            let event = event.ok_or(TailError::Ended)?.map_err(|err| explain(err, &self.account))?;
             if !event::is_intact(&event) {
                 return Err(TailError::Checksum(self.assembler.at().clone()));
             }
@@ -215,8 +217,12 @@ fn mysql_sids(set: &GtidSet) -> Vec<Sid<'static>> {
         .collect()
 }
 
+fn grant_slave(account: &str) -> String {
+    format!("GRANT REPLICATION SLAVE ON *.* TO {account};")
+}
+
 /// Sorts what the server said instead of an event.
-fn explain(err: Error) -> TailError {
+fn explain(err: Error, account: &str) -> TailError {
     let Error::Server(server) = &err else {
         return LinkError::Transient { what: "reading the binlog", source: Box::new(err) }.into();
     };
@@ -239,7 +245,7 @@ fn explain(err: Error) -> TailError {
     }
     lacks_privilege(
         LinkError::Transient { what: "reading the binlog", source: Box::new(err) },
-        "GRANT REPLICATION SLAVE ON *.* TO the account in --db;",
+        &grant_slave(account),
     )
     .into()
 }

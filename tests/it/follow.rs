@@ -54,8 +54,13 @@ async fn check(server: &PrivateServer, database: &Database, readers: Vec<Reader>
     assert_eq!(in_table.len(), ROWS + 1);
     assert!(in_table.iter().all(|(_, door)| *door != 13), "the rolled back ones are not there");
     let all = join_all(readers.into_iter().map(Reader::finish)).await;
-    for rows in &all {
-        assert!(keys(rows) == expected, "{}: {}", server.name(), difference(&keys(rows), &expected));
+    for (number, rows) in all.iter().enumerate() {
+        assert!(
+            keys(rows) == expected,
+            "{}, client {number}: {}",
+            server.name(),
+            difference(&keys(rows), &expected)
+        );
         assert_eq!(rows, &all[0], "the same bytes for everybody");
     }
 }
@@ -67,10 +72,14 @@ fn difference(got: &[i64], expected: &[i64]) -> String {
     sorted.sort_unstable();
     let twice: Vec<_> = sorted.windows(2).filter(|two| two[0] == two[1]).map(|two| two[0]).take(5).collect();
     let at = got.iter().zip(expected).position(|(a, b)| a != b);
+    let near = at.unwrap_or(0).saturating_sub(3);
+    let there = |keys: &[i64]| keys.iter().skip(near).take(10).copied().collect::<Vec<_>>();
     format!(
-        "{} of {} rows, missing {missing:?}, twice {twice:?}, first difference at {at:?}",
+        "{} of {} rows, missing {missing:?}, twice {twice:?}, first difference at {at:?}: {:?} instead of {:?}",
         got.len(),
-        expected.len()
+        expected.len(),
+        there(got),
+        there(expected)
     )
 }
 

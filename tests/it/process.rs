@@ -34,13 +34,14 @@ pub(crate) struct Doorcast {
 struct Log(Arc<watch::Sender<Vec<Value>>>);
 
 impl Doorcast {
-    /// Starts `doorcast run` on `db`, and waits until it listens.
+    /// Starts `doorcast run` on `db`, and waits until it follows: what is inserted from then on is news.
     pub(crate) async fn start(db: &str, arguments: &[&str]) -> Doorcast {
         let folder = Arc::new(tempfile::tempdir().unwrap());
         let mut all = vec!["--db".to_owned(), db.to_owned()];
         all.extend(arguments.iter().map(ToString::to_string));
         let (child, log, reader) = spawn(&all, &folder, "127.0.0.1:0");
         let address = log.listening().await;
+        log.wait_for(|line| line["message"] == "following").await;
         let starts = watch::Sender::new(1);
         Doorcast { arguments: all, folder, child, reader, log, address, starts }
     }
@@ -155,7 +156,7 @@ impl Drop for Doorcast {
         self.reader.abort();
         if std::thread::panicking() {
             let lines = self.log.0.borrow();
-            for line in lines.iter().rev().take(30).rev() {
+            for line in lines.iter().filter(|line| line["message"] != "connection ended").take(60) {
                 eprintln!("doorcast: {line}");
             }
         }
