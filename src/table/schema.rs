@@ -103,6 +103,10 @@ pub(super) async fn read(
 ) -> Result<Schema, SchemaError> {
     let (database, table) = find(conn, database, table).await?;
     let described = describe(conn, &database, &table).await?;
+    if described.is_empty() {
+        // MySQL 5.6 shows the names of tables that one may not read, if one may read another.
+        return Err(not_found(conn, &database, &table).await?);
+    }
     let mut columns = Vec::with_capacity(described.len());
     for column in &described {
         columns.push(column.to_column(conn, charsets).await?);
@@ -143,6 +147,7 @@ async fn not_found(conn: &mut Conn, database: &str, table: &str) -> Result<Schem
                        WHERE LOWER(TABLE_SCHEMA) = LOWER(?) AND LOWER(TABLE_NAME) = LOWER(?)";
     let similar: Option<(String, String)> = conn.exec_first(SQL, (database, table)).await?;
     let hint = match similar {
+        Some(names) if (names.0.as_str(), names.1.as_str()) == (database, table) => String::new(),
         Some((database, table)) => {
             format!(" (but {}: names are case-sensitive on this server)", quoted(&database, &table))
         }
@@ -201,25 +206,28 @@ async fn describe(conn: &mut Conn, database: &str, table: &str) -> Result<Vec<De
     Ok(columns)
 }
 
-/// The columns that MariaDB calls JSON: those with a check of their own that is `json_valid` and no more.
-/// MySQL has no such table of checks, or no such column in it.
+/// The columns that MariaDB calls JSON: text with a check of its own that is `json_valid` and no more.
+/// `information_schema.CHECK_CONSTRAINTS` shows checks to owners only; whoever may SELECT may ask for the
+/// definition, but not with a grant on some columns only, and then none is taken for JSON.
 async fn json_checks(conn: &mut Conn, database: &str, table: &str) -> Result<Vec<String>, SchemaError> {
-    const SQL: &str = "SELECT CONSTRAINT_NAME, CHECK_CLAUSE FROM information_schema.CHECK_CONSTRAINTS \
-                       WHERE CONSTRAINT_SCHEMA = ? AND TABLE_NAME = ? AND LEVEL = 'Column'";
-    const BAD_FIELD: u16 = 1054;
-    const UNKNOWN_TABLE: u16 = 1109;
-    let checks: Result<Vec<(String, String)>, _> = conn.exec(SQL, (database, table)).await;
-    match checks {
-        Ok(checks) => Ok(checks
-            .into_iter()
-            .filter(|(column, clause)| *clause == format!("json_valid({})", quote(column)))
-            .map(|(column, _)| column)
-            .collect()),
-        Err(mysql_async::Error::Server(error)) if matches!(error.code, BAD_FIELD | UNKNOWN_TABLE) => {
-            Ok(Vec::new())
-        }
+    const TABLE_ACCESS_DENIED: u16 = 1142;
+    let sql = format!("SHOW CREATE TABLE {}", quoted(database, table));
+    match conn.query_first::<(String, String), _>(sql).await {
+        Ok(definition) => Ok(definition.map(|(_, definition)| json_columns(&definition)).unwrap_or_default()),
+        Err(mysql_async::Error::Server(error)) if error.code == TABLE_ACCESS_DENIED => Ok(Vec::new()),
         Err(error) => Err(error.into()),
     }
+}
+
+/// The definition has a line for each column: its name in backticks first, its check last.
+fn json_columns(definition: &str) -> Vec<String> {
+    let column = |line: &str| {
+        let line = line.trim().trim_end_matches(',').strip_suffix("))")?;
+        let (rest, checked) = line.rsplit_once(" CHECK (json_valid(")?;
+        let name = checked.strip_prefix('`')?.strip_suffix('`')?;
+        rest.starts_with(&format!("`{name}` ")).then(|| name.replace("``", "`"))
+    };
+    definition.lines().filter_map(column).collect()
 }
 
 impl Described {
@@ -342,5 +350,21 @@ impl Fields {
     fn number(&mut self, column: &'static str) -> Result<Option<u64>, SchemaError> {
         let value = self.take(column)?;
         from_value_opt(value).map_err(|_| SchemaError::Unexpected { table: self.table, column })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_columns_are_those_with_a_check_of_their_own() {
+        let definition = "CREATE TABLE `t` (\n  `a` longtext DEFAULT NULL CHECK (json_valid(`a`)),\n  \
+                          `b``c` longtext COMMENT 'x' CHECK (json_valid(`b``c`)),\n  \
+                          `d` longtext COMMENT ' CHECK (json_valid(`d`))',\n  \
+                          `e` longtext CHECK (json_valid(`a`)),\n  \
+                          `f` longtext CHECK (json_valid(`f`) and `f` <> '[]'),\n  \
+                          CONSTRAINT `c` CHECK (json_valid(`g`))\n) ENGINE=InnoDB";
+        assert_eq!(json_columns(definition), ["a", "b`c"]);
     }
 }

@@ -14,3 +14,4 @@ mod process;
 mod row_types;
 mod servers;
 mod site;
+mod table;
