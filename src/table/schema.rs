@@ -2,6 +2,8 @@
 //!
 //! Works with MySQL 5.6 to 9 and MariaDB 10.5 to 11. Owns what those tables mean; knows no binlog.
 
+use std::collections::BTreeMap;
+
 use mysql_async::{Conn, Row, Value, from_value_opt, prelude::Queryable};
 
 use super::charsets::Charsets;
@@ -111,7 +113,7 @@ pub(super) async fn read(
     for column in &described {
         columns.push(column.to_column(conn, charsets).await?);
     }
-    let key = find_key(conn, &database, &table, &columns).await?;
+    let key = find_key(conn, &database, &table, &described, &columns).await?;
     let layout = key.and_then(|key| Layout::new(columns, key));
     let layout = layout.ok_or_else(|| SchemaError::NoKey {
         remedy: format!(
@@ -167,6 +169,7 @@ struct Described {
     data_type: String,
     column_type: String,
     nullable: bool,
+    auto_increment: bool,
     octets: u64,
     precision: u64,
     scale: u64,
@@ -178,7 +181,7 @@ struct Described {
 }
 
 async fn describe(conn: &mut Conn, database: &str, table: &str) -> Result<Vec<Described>, SchemaError> {
-    const SQL: &str = "SELECT COLUMN_NAME, DATA_TYPE, COLUMN_TYPE, IS_NULLABLE, CHARACTER_OCTET_LENGTH, \
+    const SQL: &str = "SELECT COLUMN_NAME, DATA_TYPE, COLUMN_TYPE, IS_NULLABLE, EXTRA, CHARACTER_OCTET_LENGTH, \
                        NUMERIC_PRECISION, NUMERIC_SCALE, DATETIME_PRECISION, c.CHARACTER_SET_NAME, ID \
                        FROM information_schema.COLUMNS c \
                        LEFT JOIN information_schema.COLLATIONS l ON l.COLLATION_NAME = c.COLLATION_NAME \
@@ -195,6 +198,7 @@ async fn describe(conn: &mut Conn, database: &str, table: &str) -> Result<Vec<De
             data_type: fields.text("DATA_TYPE")?.to_ascii_lowercase(),
             column_type: fields.text("COLUMN_TYPE")?,
             nullable: fields.text("IS_NULLABLE")? == "YES",
+            auto_increment: fields.text("EXTRA")?.contains("auto_increment"),
             octets: fields.number("CHARACTER_OCTET_LENGTH")?.unwrap_or(0),
             precision: fields.number("NUMERIC_PRECISION")?.unwrap_or(0),
             scale: fields.number("NUMERIC_SCALE")?.unwrap_or(0),
@@ -306,21 +310,33 @@ async fn find_key(
     conn: &mut Conn,
     database: &str,
     table: &str,
+    described: &[Described],
     columns: &[Column],
 ) -> Result<Option<usize>, SchemaError> {
-    const SQL: &str = "SELECT MAX(s.COLUMN_NAME) AS KEY_COLUMN FROM information_schema.STATISTICS s \
-                       LEFT JOIN information_schema.COLUMNS c ON c.TABLE_SCHEMA = s.TABLE_SCHEMA \
-                       AND c.TABLE_NAME = s.TABLE_NAME AND c.COLUMN_NAME = s.COLUMN_NAME \
-                       WHERE s.TABLE_SCHEMA = ? AND s.TABLE_NAME = ? AND s.NON_UNIQUE = 0 \
-                       GROUP BY s.INDEX_NAME HAVING COUNT(*) = 1 AND MAX(s.SUB_PART) IS NULL \
-                       ORDER BY MAX(s.INDEX_NAME = 'PRIMARY') DESC, MAX(c.EXTRA LIKE '%auto_increment%') DESC, \
-                       MAX(s.INDEX_NAME)";
-    let names: Vec<Option<String>> = conn.exec(SQL, (database, table)).await?;
-    Ok(names.into_iter().flatten().find_map(|name| {
-        columns.iter().position(|column| {
-            *column.name == *name && !column.nullable && matches!(column.kind, Kind::Int { .. })
-        })
-    }))
+    // Not joined with COLUMNS: old servers would open every table there is for that.
+    const SQL: &str = "SELECT INDEX_NAME, COLUMN_NAME, SUB_PART FROM information_schema.STATISTICS \
+                       WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ? AND NON_UNIQUE = 0";
+    let parts: Vec<(String, Option<String>, Option<u64>)> = conn.exec(SQL, (database, table)).await?;
+    let mut indexes: BTreeMap<String, Vec<Option<usize>>> = BTreeMap::new();
+    for (index, column, prefix) in parts {
+        // A part of an index may be an expression, or the beginning of a column.
+        let whole = column.filter(|_| prefix.is_none());
+        let position = whole.and_then(|name| columns.iter().position(|column| *column.name == *name));
+        indexes.entry(index).or_default().push(position);
+    }
+    let fits = |position: &usize| {
+        columns
+            .get(*position)
+            .is_some_and(|column| !column.nullable && matches!(column.kind, Kind::Int { .. }))
+    };
+    let counts_up = |position: usize| described.get(position).is_some_and(|column| column.auto_increment);
+    let candidates = indexes.iter().filter_map(|(name, parts)| match **parts {
+        [Some(position)] if fits(&position) => Some((name, position)),
+        _ => None,
+    });
+    let best =
+        candidates.min_by_key(|(name, position)| (name.as_str() != "PRIMARY", !counts_up(*position), *name));
+    Ok(best.map(|(_, position)| position))
 }
 
 /// The fields of a row of `information_schema`, by name.
