@@ -153,6 +153,21 @@ async fn what_can_not_be_followed_says_why() {
     }
 }
 
+/// On Windows and macOS, and where a my.cnf says so, names are stored in lower case.
+#[tokio::test]
+async fn names_are_taken_as_the_server_stores_them() {
+    for kind in servers::kinds().into_iter().filter(|kind| kind.starts_with("mariadb")) {
+        let server = servers::private(kind, &["--lower-case-table-names=1"]).await;
+        let mut root = server.root(None).await.unwrap();
+        root.query_drop("CREATE DATABASE Doors").await.unwrap();
+        root.query_drop("CREATE TABLE Doors.VDoorOpen (Vid INT PRIMARY KEY)").await.unwrap();
+        let conn = server.root(None).await.unwrap();
+        let table = Table::open(conn, "DOORS", "vdoorOPEN").await.unwrap();
+        assert_eq!((table.database(), table.name()), ("doors", "vdooropen"));
+        assert_eq!(&*table.layout().key_column().name, "Vid");
+    }
+}
+
 /// A user with no right but SELECT learns as much of the layout as root.
 #[tokio::test]
 async fn least_rights_show_the_whole_layout() {
