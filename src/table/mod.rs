@@ -251,7 +251,8 @@ fn row_limit(limit: usize) -> Value {
 /// Makes the session read only, in UTC, with a time limit, and leaves text as it is stored.
 async fn prepare(conn: &mut Conn) -> mysql_async::Result<()> {
     conn.query_drop(
-        "SET SESSION autocommit = 1, sql_mode = '', time_zone = '+00:00', character_set_results = NULL",
+        "SET SESSION autocommit = 1, sql_mode = '', sql_quote_show_create = 1, time_zone = '+00:00', \
+         character_set_results = NULL",
     )
     .await?;
     conn.query_drop("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED, READ ONLY").await?;

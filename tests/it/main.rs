@@ -19,3 +19,4 @@ mod row_types;
 mod scene;
 mod servers;
 mod site;
+mod table;
