@@ -120,6 +120,16 @@ async fn a_checkpoint_of_another_table_is_refused() {
 }
 
 #[tokio::test]
+async fn a_chosen_start_that_the_server_does_not_have_is_refused() {
+    for server in servers::all().await {
+        let database = servers::database(server, "start").await;
+        for start in ["binlog.999999:4", "binlog.000001:4294967000"] {
+            ends(&database.url(), &["--start-from", start], SOURCE, &[start, "SHOW BINARY LOGS"]).await;
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_second_process_on_the_same_checkpoint_ends_at_once() {
     let server = &servers::all().await[0];
     let database = servers::database(server, "second").await;
