@@ -11,6 +11,7 @@ mod follow;
 mod http;
 mod load;
 mod process;
+mod proxy;
 mod row_types;
 mod servers;
 mod site;
