@@ -75,6 +75,8 @@ pub struct Identity {
 pub struct Server {
     /// See [`Identity`].
     pub identity: Identity,
+    /// The account that is logged in, as `GRANT` wants it: `'user'@'host'`.
+    pub account: String,
     /// `@@version`, for people.
     pub version_text: String,
     /// Major, minor, patch.
@@ -158,7 +160,7 @@ impl Link {
     }
 
     /// The account, as `GRANT` wants it; the host part is the server's to know.
-    pub fn account(&self) -> String {
+    fn account(&self) -> String {
         format!("'{}'@'<host>'", self.opts.user().unwrap_or_default())
     }
 
@@ -293,11 +295,11 @@ pub async fn within<T>(
 /// # Errors
 /// Transient only.
 pub async fn describe(conn: &mut Conn) -> Result<Server, LinkError> {
-    let sql =
-        "SELECT @@GLOBAL.version, @@GLOBAL.server_id, @@GLOBAL.log_bin, @@GLOBAL.binlog_format, @@hostname";
-    let row: Option<(String, u32, bool, String, Option<String>)> =
+    let sql = "SELECT @@GLOBAL.version, @@GLOBAL.server_id, @@GLOBAL.log_bin, @@GLOBAL.binlog_format, @@hostname, \
+               CURRENT_USER()";
+    let row: Option<(String, u32, bool, String, Option<String>, String)> =
         within("asking the server what it is", conn.query_first(sql)).await?;
-    let (version_text, server_id, log_bin, binlog_format, host) = row.unwrap_or_default();
+    let (version_text, server_id, log_bin, binlog_format, host, account) = row.unwrap_or_default();
     let flavour =
         if version_text.to_ascii_lowercase().contains("mariadb") { Flavour::MariaDb } else { Flavour::MySql };
     let server_uuid = match flavour {
@@ -309,6 +311,7 @@ pub async fn describe(conn: &mut Conn) -> Result<Server, LinkError> {
     let host = if flavour == Flavour::MariaDb { host } else { None };
     Ok(Server {
         identity: Identity { flavour, server_uuid, server_id, host },
+        account: quoted_account(&account),
         version: conn.server_version(),
         version_text,
         log_bin,
@@ -320,12 +323,13 @@ pub async fn describe(conn: &mut Conn) -> Result<Server, LinkError> {
 ///
 /// # Errors
 /// Definite without the privilege for it, or without a binlog.
-pub async fn binlog_end(conn: &mut Conn, server: &Server, account: &str) -> Result<Position, LinkError> {
+pub async fn binlog_end(conn: &mut Conn, server: &Server) -> Result<Position, LinkError> {
     let renamed = server.identity.flavour == Flavour::MySql && server.version >= (8, 2, 0);
     let sql = if renamed { "SHOW BINARY LOG STATUS" } else { "SHOW MASTER STATUS" };
-    let row: Option<mysql_async::Row> = within("asking for the end of the binlog", conn.query_first(sql))
-        .await
-        .map_err(|err| lacks_privilege(err, &format!("GRANT REPLICATION CLIENT ON *.* TO {account};")))?;
+    let row: Option<mysql_async::Row> =
+        within("asking for the end of the binlog", conn.query_first(sql)).await.map_err(|err| {
+            lacks_privilege(err, &format!("GRANT REPLICATION CLIENT ON *.* TO {};", server.account))
+        })?;
     let Some(row) = row else { return Err(LinkError::Definite(BINLOG_OFF.into())) };
     let file: Option<String> = row.get(0);
     let offset: Option<u64> = row.get(1);
@@ -346,7 +350,13 @@ pub async fn binlog_end(conn: &mut Conn, server: &Server, account: &str) -> Resu
         (text, _) => text.parse::<GtidSet>(),
     });
     let gtid_set = gtid_set.and_then(Result::ok);
-    Ok(Position { at: FileOffset { file, offset }, gtid_set })
+    Ok(Position { at: FileOffset { file, offset }, began: None, gtid_set })
+}
+
+/// `'user'@'host'` from `user@host`, which is what `CURRENT_USER()` says.
+fn quoted_account(account: &str) -> String {
+    let (user, host) = account.rsplit_once('@').unwrap_or((account, "%"));
+    format!("'{user}'@'{host}'")
 }
 
 /// The message for a server without a binlog.

@@ -7,6 +7,7 @@ mod apply;
 mod backoff;
 mod history;
 mod keys;
+mod looks;
 mod saver;
 mod session;
 
@@ -15,7 +16,7 @@ use std::{collections::HashSet, ops::RangeInclusive, sync::Arc, time::Duration};
 use tokio::sync::{mpsc, watch};
 use tracing::{error, warn};
 
-use self::{backoff::Backoff, keys::Keys, saver::Saver, session::Ended};
+use self::{backoff::Backoff, keys::Keys, looks::Looks, saver::Saver, session::Ended};
 use crate::{
     checkpoint::{Checkpoint, CheckpointFile, ReadAhead, SavedPosition, from_runs, to_runs},
     feed::{Feed, history::HistoryRequest},
@@ -97,8 +98,15 @@ pub struct Follower {
     position: Option<Position>,
     keys: Keys,
     ahead: Ahead,
+    looks: Looks,
+    /// Keys that the table has and the binlog has not brought, as of the last sweep.
+    unlogged: HashSet<Key>,
     /// The feed has its history, and the position is known.
     begun: bool,
+    /// The binlog has been read: from now on no problem ends the process.
+    followed: bool,
+    /// An event came since the last report.
+    heard: bool,
     stop: watch::Receiver<bool>,
 }
 
@@ -141,7 +149,11 @@ impl Follower {
             position: None,
             keys: Keys::new(1, capacity),
             ahead: Ahead::default(),
+            looks: Looks::default(),
+            unlogged: HashSet::new(),
             begun: false,
+            followed: false,
+            heard: false,
             stop,
         };
         let Some(checkpoint) = checkpoint else { return Ok(follower) };
@@ -210,7 +222,7 @@ impl Follower {
                     warn!(error = %ended, retry_in_ms = wait.as_millis(), "the link to the server is down");
                     wait
                 }
-                Ended::Person(_) if self.begun => {
+                Ended::Person(_) if self.followed => {
                     let wait = backoff.slow();
                     error!(error = %ended, retry_in_s = wait.as_secs(), "the server needs a person");
                     wait
@@ -234,16 +246,23 @@ impl Follower {
 
     /// What a restart needs, as of now.
     fn checkpoint(&self) -> Option<Checkpoint> {
+        let now = self.position.as_ref()?;
+        let mut position = now;
         let mut keys: Vec<Key> = self.ahead.keys.iter().copied().collect();
+        let mut until = if keys.is_empty() { Some(&now.at) } else { self.ahead.until.as_ref() };
+        if let Some((before, told)) = self.looks.hold() {
+            position = before;
+            keys.extend(told);
+            until = until.map(|until| if until.reaches(&now.at) { until } else { &now.at });
+        }
         keys.sort_unstable();
-        let ahead = (!keys.is_empty()).then(|| ReadAhead {
-            keys: to_runs(keys),
-            until: self.ahead.until.as_ref().map(ToString::to_string),
-        });
+        keys.dedup();
+        let ahead = (!keys.is_empty())
+            .then(|| ReadAhead { keys: to_runs(keys), until: until.map(ToString::to_string) });
         Some(Checkpoint {
             server: self.server.clone()?,
             table: self.settings.table.to_string(),
-            position: SavedPosition::from(self.position.as_ref()?),
+            position: SavedPosition::from(position),
             epoch: self.keys.epoch(),
             greatest_key: self.keys.greatest(),
             recent_keys: self.keys.runs(),

@@ -13,12 +13,17 @@ use crate::{
     table::{SchemaError, Table, TableError},
     tail::{
         Registration, Start, TableName, Tail, TailError, Told,
+        gtid::GtidSet,
         position::{FileOffset, Position},
     },
 };
 
 /// The checkpoint is handed in at most this often.
 const SAVE_EVERY: Duration = Duration::from_secs(1);
+
+/// How often the table is compared with what the binlog brought: rows that were inserted with
+/// `sql_log_bin=0` are found by nothing else.
+const SWEEP_EVERY: Duration = Duration::from_secs(10);
 
 /// `/api/status` is at most this old.
 const REPORT_EVERY: Duration = Duration::from_millis(250);
@@ -91,12 +96,11 @@ impl Follower {
         if !server.log_bin {
             return Err(Ended::Person(BINLOG_OFF.into()));
         }
-        let account = self.settings.link.account();
-        let mut end = binlog_end(&mut conn, &server, &account).await?;
+        let mut end = binlog_end(&mut conn, &server).await?;
         self.greet(&server, &end);
         let mut earliest = None;
         if self.position.is_none() && self.settings.start_from == StartFrom::Earliest {
-            earliest = Some(first_file(&mut conn, &account).await?);
+            earliest = Some(first_file(&mut conn, &server.account).await?);
         }
         let mut table = Table::open(conn, &self.settings.table.database, &self.settings.table.table).await?;
         self.feed.set_columns(Arc::clone(table.layout().names()));
@@ -104,7 +108,7 @@ impl Follower {
             let start = self.begin(&server, &end, earliest.take(), &mut table).await?;
             let tail = self.open_tail(&server, &start, &table).await;
             let lost = match tail {
-                Ok(tail) => self.read(tail, &mut table, &end.at, backoff).await,
+                Ok(tail) => self.read(tail, &server, &mut table, &end.at, backoff).await,
                 Err(err) => err,
             };
             match lost {
@@ -144,19 +148,22 @@ impl Follower {
         let Some(position) = self.position.clone() else {
             let start = match self.settings.start_from.clone() {
                 StartFrom::Checkpoint | StartFrom::Now => {
-                    self.seed_from_table(table, end).await?;
-                    Start::File(end.at.clone())
+                    self.seed_from_table(table, server, end).await?;
+                    file(end.at.clone())
                 }
-                StartFrom::Earliest => Start::File(earliest.unwrap_or_else(|| end.at.clone())),
-                StartFrom::File(at) => Start::File(at),
+                StartFrom::Earliest => file(earliest.unwrap_or_else(|| end.at.clone())),
+                StartFrom::File(at) => file(at),
                 StartFrom::Gtid(set) => Start::Gtid(set),
             };
             self.position = Some(match &start {
-                Start::File(at) if *at == end.at => end.clone(),
+                Start::File { at, .. } if *at == end.at => end.clone(),
                 // The set up to an arbitrary place is not known: resume by file alone.
-                Start::File(at) => Position { at: at.clone(), gtid_set: None },
-                Start::Gtid(set) => Position { at: FileOffset::unknown(), gtid_set: Some(set.clone()) },
+                Start::File { at, .. } => Position { at: at.clone(), began: None, gtid_set: None },
+                Start::Gtid(set) => by_gtid(set),
             });
+            if !matches!(self.settings.start_from, StartFrom::Checkpoint | StartFrom::Now) {
+                self.keys.begin_with_the_next();
+            }
             return self.begun(server, start).await;
         };
         if !self.begun {
@@ -165,11 +172,11 @@ impl Follower {
         let same_server = self.server.as_ref().is_none_or(|before| *before == server.identity);
         let start = match &position.gtid_set {
             _ if same_server && position.at.is_known() && position.at.offset <= LARGEST_OFFSET => {
-                Start::File(position.at)
+                Start::File { at: position.at, began: position.began }
             }
             Some(set) if !set.is_empty() && !set.has_tags() => {
                 // The old place would mean another one on this server.
-                self.position = Some(Position { at: FileOffset::unknown(), gtid_set: Some(set.clone()) });
+                self.position = Some(by_gtid(set));
                 Start::Gtid(set.clone())
             }
             _ => {
@@ -180,7 +187,7 @@ impl Follower {
                 )
                 .await?;
                 let position = self.position.as_ref().unwrap_or(end);
-                Start::File(position.at.clone())
+                file(position.at.clone())
             }
         };
         self.begun(server, start).await
@@ -195,7 +202,9 @@ impl Follower {
             self.begun = true;
         }
         match &start {
-            Start::File(at) => info!(position = %at, table = %self.settings.table, "reading the binlog"),
+            Start::File { at, .. } => {
+                info!(position = %at, table = %self.settings.table, "reading the binlog")
+            }
             Start::Gtid(set) => info!(gtid_set = %set, table = %self.settings.table, "reading the binlog"),
         }
         Ok(start)
@@ -206,7 +215,7 @@ impl Follower {
         let registration = Registration { server_id: self.replica_id, heartbeat: self.settings.heartbeat };
         let name = TableName { database: table.database().to_owned(), table: table.name().to_owned() };
         let layout = Arc::clone(table.layout());
-        let tail = Tail::open(conn, server.identity.flavour, start, registration, name, layout).await;
+        let tail = Tail::open(conn, server, start, registration, name, layout).await;
         tail.map_err(|err| self.explain(err))
     }
 
@@ -215,27 +224,47 @@ impl Follower {
     async fn read(
         &mut self,
         mut tail: Tail,
+        server: &Server,
         table: &mut Table,
         target: &FileOffset,
         backoff: &mut Backoff,
     ) -> ReadError {
         let mut caught_up = false;
         let mut quiet = false;
+        let mut swept = Instant::now();
         let mut saved = Instant::now();
         let mut moved = true;
         let mut report = tokio::time::interval(REPORT_EVERY);
         loop {
             // By GTID the place in the file is not known before the first commit, but a server with nothing
             // more to say has said everything.
-            if !caught_up && tail.at().map_or(quiet, |at| at.reaches(target)) {
+            // What statements wrote before must have been looked for, too.
+            if !caught_up && !self.looks.has_unlooked() && tail.at().map_or(quiet, |at| at.reaches(target)) {
                 caught_up = true;
                 backoff.reset();
                 self.caught_up();
             }
+            let due = self.looks.due();
+            if due.is_some_and(|due| due <= Instant::now()) {
+                if let Err(ended) = self.look(server, table).await {
+                    tail.close().await;
+                    return ended.into();
+                }
+                moved = true;
+                continue;
+            }
             let told = tokio::select! {
                 biased;
                 told = tail.next() => told,
+                () = until(due) => continue,
                 _ = report.tick() => {
+                    if caught_up && swept.elapsed() >= SWEEP_EVERY {
+                        swept = Instant::now();
+                        if let Err(ended) = self.sweep(server, table).await {
+                            tail.close().await;
+                            return ended.into();
+                        }
+                    }
                     self.report();
                     if moved && saved.elapsed() >= SAVE_EVERY {
                         (saved, moved) = (Instant::now(), false);
@@ -244,8 +273,10 @@ impl Follower {
                     continue;
                 }
             };
+            self.followed |= told.is_ok();
+            self.heard |= matches!(told, Ok(Told::Commit(_) | Told::Idle));
             let applied = match told {
-                Ok(Told::Commit(commit)) => self.apply(commit, &mut tail, table).await,
+                Ok(Told::Commit(commit)) => self.apply(commit, &mut tail, server, table).await,
                 Ok(Told::Idle) => Ok(()),
                 Ok(Told::Heartbeat) => {
                     self.status.update(|source| source.last_heartbeat_ms = Some(now_ms()));
@@ -262,9 +293,10 @@ impl Follower {
                 return ended.into();
             }
             if let (Some(at), Some(position)) = (tail.at(), &mut self.position)
-                && position.at != *at
+                && (position.at != *at || position.began != tail.began())
             {
                 position.at.clone_from(at);
+                position.began = tail.began();
                 self.ahead.passed(at);
                 moved = true;
             }
@@ -277,18 +309,22 @@ impl Follower {
         }
     }
 
-    fn caught_up(&self) {
+    fn caught_up(&mut self) {
         self.feed.set_ready();
         self.status.update(|source| source.link = status::Link::Following);
         self.report();
         info!(position = self.position.as_ref().map(tracing::field::display), "following");
     }
 
-    fn report(&self) {
+    fn report(&mut self) {
         let Some(position) = &self.position else { return };
         let gtid_set = position.gtid_set.as_ref().map(ToString::to_string);
         let at = position.to_string();
+        let heard = std::mem::take(&mut self.heard);
         self.status.update(|source| {
+            if heard {
+                source.last_event_ms = Some(now_ms());
+            }
             source.position = Some(at);
             source.gtid_set = gtid_set;
         });
@@ -317,7 +353,7 @@ impl Follower {
     /// The position is lost. Returns the end of the binlog that is the new one.
     async fn recover(&mut self, reason: &str, server: &Server, table: &mut Table) -> Result<Position, Ended> {
         let position = self.position.as_ref().map(ToString::to_string).unwrap_or_default();
-        let end = binlog_end(table.conn(), server, &self.settings.link.account()).await?;
+        let end = binlog_end(table.conn(), server).await?;
         match self.settings.on_lost_position {
             OnLostPosition::Fail => {
                 return Err(Ended::Fatal(format!(
@@ -357,6 +393,22 @@ impl From<Ended> for ReadError {
     fn from(ended: Ended) -> Self {
         ReadError::Ended(ended)
     }
+}
+
+/// At `due`; never without one.
+async fn until(due: Option<Instant>) {
+    match due {
+        Some(due) => tokio::time::sleep_until(due).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn file(at: FileOffset) -> Start {
+    Start::File { at, began: None }
+}
+
+fn by_gtid(set: &GtidSet) -> Position {
+    Position { at: FileOffset::unknown(), began: None, gtid_set: Some(set.clone()) }
 }
 
 /// The beginning of the oldest binlog file.

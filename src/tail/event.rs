@@ -109,6 +109,13 @@ pub(super) fn mariadb_gtid(data: &[u8], server: u32) -> Option<(Gtid, bool)> {
     Some((gtid, flags & MARIADB_STANDALONE != 0))
 }
 
+/// What AUTO_INCREMENT gave, if that is what an INTVAR event says.
+pub(super) fn insert_id(data: &[u8]) -> Option<u64> {
+    const INSERT_ID: u8 = 2;
+    let (kind, value) = data.split_first()?;
+    (*kind == INSERT_ID).then(|| value.first_chunk::<8>().map(|value| u64::from_le_bytes(*value)))?
+}
+
 /// Where a ROTATE event leads: file and offset.
 ///
 /// The one that opens a stream comes before the event that says whether events have checksums, so its

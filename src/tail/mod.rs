@@ -25,7 +25,7 @@ pub use self::{
     transaction::{Commit, Reread, TableName},
 };
 use crate::{
-    link::{Flavour, LinkError, lacks_privilege, within},
+    link::{Flavour, LinkError, Server, lacks_privilege, within},
     row::Layout,
 };
 
@@ -36,7 +36,12 @@ const SILENT_PERIODS: u32 = 3;
 #[derive(Debug, Clone)]
 pub enum Start {
     /// At a byte offset.
-    File(FileOffset),
+    File {
+        /// The place.
+        at: FileOffset,
+        /// When the file must have begun, in Unix seconds, if that is known.
+        began: Option<u32>,
+    },
     /// After what the set holds.
     Gtid(GtidSet),
 }
@@ -55,8 +60,11 @@ pub struct Tail {
     stream: BinlogStream,
     assembler: Assembler,
     deadline: Duration,
+    account: String,
     /// Begun by GTID set, and no commit seen yet: the offset says nothing so far.
     offset_unknown: bool,
+    /// When the first file must have begun, until it is known.
+    expected: Option<u32>,
 }
 
 /// What the binlog tells.
@@ -110,7 +118,7 @@ impl Tail {
     /// first [`Tail::next`].
     pub async fn open(
         mut conn: Conn,
-        flavour: Flavour,
+        server: &Server,
         start: &Start,
         registration: Registration,
         name: TableName,
@@ -124,13 +132,15 @@ impl Tail {
         within("asking for heartbeats", conn.query_drop(sql)).await?;
         let mut request = BinlogStreamRequest::new(registration.server_id).with_hostname(b"doorcast");
         let sids: Vec<Sid<'_>>;
+        let mut expected = None;
         let (at, offset_unknown) = match start {
-            Start::File(at) => {
+            Start::File { at, began } => {
                 request = request.with_filename(at.file.as_bytes()).with_pos(at.offset);
+                expected = *began;
                 (at.clone(), false)
             }
             Start::Gtid(set) => {
-                if flavour == Flavour::MariaDb {
+                if server.identity.flavour == Flavour::MariaDb {
                     let sql = format!("SET @slave_connect_state='{set}', @slave_gtid_strict_mode=0");
                     within("asking to resume by GTID", conn.query_drop(sql)).await?;
                 } else {
@@ -142,12 +152,14 @@ impl Tail {
         };
         let stream = within("asking for the binlog", conn.get_binlog_stream(request))
             .await
-            .map_err(|err| lacks_privilege(err, "GRANT REPLICATION SLAVE ON *.* TO the account in --db;"))?;
+            .map_err(|err| lacks_privilege(err, &grant_slave(&server.account)))?;
         Ok(Tail {
             stream,
             assembler: Assembler::new(name, layout, at),
             deadline: registration.heartbeat * SILENT_PERIODS,
+            account: server.account.clone(),
             offset_unknown,
+            expected,
         })
     }
 
@@ -164,7 +176,7 @@ impl Tail {
                     .await
                     .map_err(|_| TailError::Silent(self.deadline))?,
             };
-            let event = event.ok_or(TailError::Ended)?.map_err(explain)?;
+            let event = event.ok_or(TailError::Ended)?.map_err(|err| explain(err, &self.account))?;
             if !event::is_intact(&event) {
                 return Err(TailError::Checksum(self.assembler.at().clone()));
             }
@@ -173,6 +185,13 @@ impl Tail {
             let step = self.assembler.accept(&event, |id| stream.get_tme(id));
             let step = step
                 .map_err(|malformed| TailError::Malformed { malformed, at: self.assembler.at().clone() })?;
+            if let (Some(expected), Some(began)) = (self.expected, self.assembler.began()) {
+                if expected != began {
+                    let file = &self.assembler.at().file;
+                    return Err(TailError::LostPosition(format!("{file} is not the file that it was")));
+                }
+                self.expected = None;
+            }
             match step {
                 Step::Commit(commit) => {
                     self.offset_unknown = false;
@@ -188,6 +207,11 @@ impl Tail {
     /// The end of what has been told; `None` while only the GTID set is known.
     pub fn at(&self) -> Option<&FileOffset> {
         (!self.offset_unknown).then(|| self.assembler.at())
+    }
+
+    /// When the file of [`Tail::at`] began, in Unix seconds, once that is known.
+    pub fn began(&self) -> Option<u32> {
+        self.assembler.began()
     }
 
     /// Decodes by another layout from here on.
@@ -215,8 +239,12 @@ fn mysql_sids(set: &GtidSet) -> Vec<Sid<'static>> {
         .collect()
 }
 
+fn grant_slave(account: &str) -> String {
+    format!("GRANT REPLICATION SLAVE ON *.* TO {account};")
+}
+
 /// Sorts what the server said instead of an event.
-fn explain(err: Error) -> TailError {
+fn explain(err: Error, account: &str) -> TailError {
     let Error::Server(server) = &err else {
         return LinkError::Transient { what: "reading the binlog", source: Box::new(err) }.into();
     };
@@ -239,7 +267,7 @@ fn explain(err: Error) -> TailError {
     }
     lacks_privilege(
         LinkError::Transient { what: "reading the binlog", source: Box::new(err) },
-        "GRANT REPLICATION SLAVE ON *.* TO the account in --db;",
+        &grant_slave(account),
     )
     .into()
 }

@@ -18,6 +18,9 @@ pub struct FileOffset {
 pub struct Position {
     /// Where the next event begins.
     pub at: FileOffset,
+    /// When the server began the file, in Unix seconds, as its first event says: after a RESET there is
+    /// another file under the same name. `None` while that event has not been read.
+    pub began: Option<u32>,
     /// What was committed up to there; `None` on a server without GTIDs.
     pub gtid_set: Option<GtidSet>,
 }

@@ -21,8 +21,10 @@ async fn ends(db: &str, more: &[&str], status: i32, says: &[&str]) {
 
 async fn ends_in(folder: &TempDir, db: &str, more: &[&str], status: i32, says: &[&str]) {
     let checkpoint = folder.path().join("c.json");
-    let mut arguments =
-        vec!["--db", db, "--checkpoint", checkpoint.to_str().unwrap(), "--listen", "127.0.0.1:0"];
+    let mut arguments = vec!["--db", db, "--checkpoint", checkpoint.to_str().unwrap()];
+    if !more.contains(&"--listen") {
+        arguments.extend(["--listen", "127.0.0.1:0"]);
+    }
     arguments.extend(more);
     let (code, written) = run_to_end(&arguments).await;
     assert_eq!(code, status, "{written}");

@@ -12,6 +12,8 @@ mod http;
 mod load;
 mod process;
 mod proxy;
+mod recovery;
 mod row_types;
+mod scene;
 mod servers;
 mod site;
