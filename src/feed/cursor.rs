@@ -19,7 +19,7 @@ use super::{
 use crate::id::{self, BadEventId, Epoch, EventId, Key};
 
 /// Rows that are read from the table in one step: it bounds what one client can make the process hold.
-const TABLE_BATCH: usize = 200;
+const TABLE_BATCH: usize = 250;
 
 /// Frames that are taken from the ring in one step: it bounds what a client that stalls keeps alive.
 const RING_BATCH_BYTES: usize = 64 * 1024;

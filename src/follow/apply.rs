@@ -121,7 +121,11 @@ impl Follower {
         if table.greatest_key().await? < self.keys.greatest() {
             return Ok(false);
         }
-        for told in self.feed.latest(SAMPLE) {
+        let sample = self.feed.latest(SAMPLE);
+        if sample.is_empty() {
+            return Ok(true); // nothing speaks against it
+        }
+        for told in sample {
             let key = told.id().key;
             let there = table.rows_between(key - 1, key, 1).await?;
             if there.first().is_some_and(|row| told.agrees_with(row)) {
@@ -224,15 +228,18 @@ impl Follower {
     /// The position was lost: whatever the table has and we have not told comes now.
     pub(super) async fn catch_up(&mut self, table: &mut Table, server: &Server) -> Result<(), Ended> {
         self.status.table_reads.add(1);
-        let greatest = table.greatest_key().await?;
-        if greatest < self.keys.greatest() {
-            // Another life of the table, for instance a restored backup: none of our keys mean anything.
-            self.begin_epoch("the table's keys are below those that were told");
-            self.feed
-                .mark_gap("the table's keys have started over while the binlog position was lost".into());
+        if self.keys.greatest().is_some() && !self.is_same_table(table).await? {
+            // Another life of the table, for instance a restored backup: no key says what is missing.
+            self.begin_epoch("the table does not have the rows that were told");
+            let reason = "the table was replaced while the binlog position was lost";
+            warn!(reason, "rows may be missing");
+            self.feed.mark_gap(reason.into());
             self.status.gaps.add(1);
-            let rows = table.latest(self.settings.history).await?;
-            return self.seed(rows, table).await;
+            if let Some(greatest) = table.greatest_key().await? {
+                self.keys.set_older_through(greatest);
+                self.feed.mark_older(greatest);
+            }
+            return Ok(());
         }
         let found = self.read_news(server, table, None).await?;
         info!(rows = found, "read the missing rows from the table");

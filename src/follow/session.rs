@@ -174,18 +174,15 @@ impl Follower {
             _ if same_server && position.at.is_known() && position.at.offset <= LARGEST_OFFSET => {
                 Start::File { at: position.at, began: position.began }
             }
-            Some(set) if !set.is_empty() && !set.has_tags() => {
+            Some(set) if !set.is_empty() && !set.has_tags() && has_all(end, set) => {
                 // The old place would mean another one on this server.
                 self.position = Some(by_gtid(set));
                 Start::Gtid(set.clone())
             }
             _ => {
-                self.recover(
-                    "this is another server than before, without a GTID set to go on by",
-                    server,
-                    table,
-                )
-                .await?;
+                let reason =
+                    "this is another server than before, and does not have all that was told by GTID";
+                self.recover(reason, server, table).await?;
                 let position = self.position.as_ref().unwrap_or(end);
                 file(position.at.clone())
             }
@@ -405,6 +402,10 @@ async fn until(due: Option<Instant>) {
 
 fn file(at: FileOffset) -> Start {
     Start::File { at, began: None }
+}
+
+fn has_all(end: &Position, set: &GtidSet) -> bool {
+    end.gtid_set.as_ref().is_some_and(|theirs| theirs.contains(set))
 }
 
 fn by_gtid(set: &GtidSet) -> Position {

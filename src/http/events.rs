@@ -36,7 +36,7 @@ use crate::{
 };
 
 /// Rows that are taken from the feed in one step.
-const BATCH: usize = 128;
+const BATCH: usize = 250;
 
 /// When to come back, in milliseconds: after a lost connection, a shutdown, an overload.
 const RETRY_MS: std::ops::RangeInclusive<u32> = 2_000..=4_000;

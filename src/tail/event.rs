@@ -61,6 +61,10 @@ const MARIADB_STANDALONE: u8 = 1;
 /// Whether the event's checksum, where it has one, is that of its bytes. mysql_common takes it off
 /// without looking.
 pub(super) fn is_intact(event: &Event) -> bool {
+    // Events out of a compressed transaction have none of their own: it is the payload that has.
+    if !event.footer().get_checksum_enabled() {
+        return true;
+    }
     match (event.checksum(), event.footer().get_checksum_alg()) {
         (Some(sum), Ok(Some(algorithm))) if algorithm as u8 == 1 => {
             event.calc_checksum(algorithm) == u32::from_le_bytes(sum)

@@ -1,5 +1,8 @@
 //! Integration tests on real servers, real sockets and a real browser.
 
+// Tests fail by panicking, their helpers too.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
+
 mod binlog;
 mod browser;
 mod character_sets;
