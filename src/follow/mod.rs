@@ -181,6 +181,9 @@ impl Follower {
             checkpoint.older_through,
             capacity,
         );
+        if checkpoint.begins_with_the_next {
+            self.keys.begin_with_the_next();
+        }
         if let Some(ahead) = checkpoint.read_ahead {
             let keys = from_runs(&ahead.keys, AHEAD_KEYS).into_iter().collect();
             self.ahead = Ahead { keys, until: ahead.until.and_then(|until| until.parse().ok()) };
@@ -202,7 +205,7 @@ impl Follower {
             outcome = self.follow() => outcome,
             _ = stop.wait_for(|stopped| *stopped) => Ok(()),
         };
-        if self.begun {
+        if self.followed {
             self.saver.offer(self.checkpoint());
         }
         self.saver.finish().await;
@@ -271,6 +274,7 @@ impl Follower {
             greatest_key: self.keys.greatest(),
             recent_keys: self.keys.runs(),
             older_through: self.keys.older_through(),
+            begins_with_the_next: self.keys.begins_with_the_next(),
             read_ahead: ahead,
             replica_id: self.replica_id,
             saved_at_ms: now_ms(),

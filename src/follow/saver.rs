@@ -184,6 +184,7 @@ mod tests {
             greatest_key: None,
             recent_keys: vec![],
             older_through: None,
+            begins_with_the_next: false,
             read_ahead: None,
             replica_id: 1,
             saved_at_ms: 0,

@@ -194,8 +194,11 @@ impl Follower {
     async fn begun(&mut self, server: &Server, start: Start) -> Result<Start, Ended> {
         self.server = Some(server.identity.clone());
         if !self.begun {
-            self.saver.offer(self.checkpoint());
-            self.saver.attempted().await;
+            // A place that somebody chose may not be there, and then there is nothing to go on from.
+            if !self.keys.begins_with_the_next() {
+                self.saver.offer(self.checkpoint());
+                self.saver.attempted().await;
+            }
             self.begun = true;
         }
         match &start {
@@ -354,6 +357,13 @@ impl Follower {
     /// The position is lost. Returns the end of the binlog that is the new one.
     async fn recover(&mut self, reason: &str, server: &Server, table: &mut Table) -> Result<Position, Ended> {
         let position = self.position.as_ref().map(ToString::to_string).unwrap_or_default();
+        if self.keys.begins_with_the_next() {
+            return Err(Ended::Fatal(format!(
+                "the server does not have position {position} ({reason}), and nothing was told before it by which the \
+                 table could say what is missing. Choose another --start-from: earliest, now, or a FILE:OFFSET out of \
+                 SHOW BINARY LOGS"
+            )));
+        }
         let end = binlog_end(table.conn(), server).await?;
         match self.settings.on_lost_position {
             OnLostPosition::Fail => {
@@ -372,6 +382,7 @@ impl Follower {
                 self.status.gaps.add(1);
                 if let Some(greatest) = table.greatest_key().await? {
                     self.keys.set_older_through(greatest);
+                    self.feed.mark_older(greatest);
                 }
             }
         }

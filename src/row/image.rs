@@ -15,7 +15,7 @@ use super::{
     Charset, Column, EncodedRow, Kind, Labels, Layout, RowError, Stored,
     cursor::{Cursor, Malformed},
     decimal, jsonb,
-    layout::{escape_labels, finish},
+    layout::{escape_labels, finish, span},
     temporal::{self, DateTime, Time},
     value::Writer,
 };
@@ -64,7 +64,15 @@ pub struct Image {
     prefixes: Arc<[Box<[u8]>]>,
     names: Arc<[Box<str>]>,
     key: usize,
+    /// JSON bytes of a row besides those of its text.
+    usual_bytes: usize,
 }
+
+/// What a number is longer, or quotes are, than the value in the image.
+const EXTRA_BYTES: usize = 8;
+
+/// The room for the first row of an event is guessed; rows of an event are much alike.
+const TYPICAL_ROW_BYTES: usize = 256;
 
 /// How a value lies in the image, and what it becomes.
 #[derive(Debug, Clone)]
@@ -119,10 +127,9 @@ impl Image {
         }
         let before = rows.len();
         let mut bytes = Cursor(images.rows);
-        let mut spans = vec![(0, 0); self.wires.len()];
-        let mut capacity = 0;
+        let mut capacity = self.usual_bytes + bytes.0.len().min(TYPICAL_ROW_BYTES);
         while !bytes.is_empty() {
-            match self.encode_row(&mut bytes, &mut spans, capacity) {
+            match self.encode_row(&mut bytes, capacity) {
                 Ok(row) => {
                     capacity = row.json.len();
                     rows.push(row);
@@ -136,17 +143,12 @@ impl Image {
         Ok(())
     }
 
-    fn encode_row(
-        &self,
-        bytes: &mut Cursor<'_>,
-        spans: &mut [(usize, usize)],
-        capacity: usize,
-    ) -> Result<EncodedRow, RowError> {
+    fn encode_row(&self, bytes: &mut Cursor<'_>, capacity: usize) -> Result<EncodedRow, RowError> {
         let nulls = bytes.take(self.wires.len().div_ceil(8)).map_err(|_| self.malformed(0))?;
         let mut out = Writer { json: Vec::with_capacity(capacity), replaced: 0 };
+        let mut spans = Vec::with_capacity(self.wires.len());
         let mut key = None;
-        let columns = self.wires.iter().zip(self.prefixes.iter()).zip(spans.iter_mut());
-        for (index, ((wire, prefix), span)) in columns.enumerate() {
+        for (index, (wire, prefix)) in self.wires.iter().zip(self.prefixes.iter()).enumerate() {
             out.raw(prefix);
             let start = out.json.len();
             let null = nulls.get(index / 8).is_some_and(|byte| byte >> (index % 8) & 1 == 1);
@@ -161,9 +163,9 @@ impl Image {
                     Failure::Uncertain => RowError::Unsupported(self.name(index)),
                 })?;
             }
-            *span = (start, out.json.len());
+            spans.push(span(start, &out)?);
         }
-        finish(key.ok_or_else(|| self.malformed(self.key))?, out, spans, &self.names)
+        Ok(finish(key.ok_or_else(|| self.malformed(self.key))?, out, spans, &self.names))
     }
 
     fn malformed(&self, index: usize) -> RowError {
@@ -198,7 +200,9 @@ impl Image {
             wires.push(wire);
         }
         check_optional_metadata(columns, table_map)?;
+        let prefix_bytes: usize = layout.prefixes().iter().map(|prefix| prefix.len()).sum();
         Ok(Image {
+            usual_bytes: prefix_bytes + wires.len() * EXTRA_BYTES,
             wires: wires.into(),
             prefixes: layout.prefixes().clone(),
             names: layout.names().clone(),

@@ -103,10 +103,10 @@ impl Layout {
                 write_value(&column.kind, value, &mut out)
                     .ok_or_else(|| RowError::Unexpected(column.name.clone()))?;
             }
-            spans.push((start, out.json.len()));
+            spans.push(span(start, &out)?);
         }
         let key = key.ok_or_else(|| RowError::Unexpected(self.key_column().name.clone()))?;
-        self.finish(key, out, &spans)
+        Ok(finish(key, out, spans, &self.names))
     }
 
     pub(super) fn key_index(&self) -> usize {
@@ -121,26 +121,26 @@ impl Layout {
     pub fn names(&self) -> &Arc<[Box<str>]> {
         &self.names
     }
+}
 
-    fn finish(&self, key: Key, out: Writer, spans: &[(usize, usize)]) -> Result<EncodedRow, RowError> {
-        finish(key, out, spans, &self.names)
-    }
+/// Where the value that ends `out` lies, if it began at `start`.
+#[inline]
+pub(super) fn span(start: usize, out: &Writer) -> Result<(u32, u32), RowError> {
+    let end = u32::try_from(out.json.len()).map_err(|_| RowError::TooLarge)?;
+    Ok((u32::try_from(start).map_err(|_| RowError::TooLarge)?, end))
 }
 
 /// Closes the object.
+#[inline]
 pub(super) fn finish(
     key: Key,
     mut out: Writer,
-    spans: &[(usize, usize)],
+    spans: Vec<(u32, u32)>,
     names: &Arc<[Box<str>]>,
-) -> Result<EncodedRow, RowError> {
+) -> EncodedRow {
     out.json.push(b'}');
-    if u32::try_from(out.json.len()).is_err() {
-        return Err(RowError::TooLarge);
-    }
-    #[expect(clippy::cast_possible_truncation, reason = "all lie within the length, which was just checked")]
-    let values = spans.iter().map(|(start, end)| (*start as u32, *end as u32)).collect();
-    Ok(EncodedRow { key, json: out.json, values, columns: names.clone(), replaced: out.replaced })
+    let columns = Arc::clone(names);
+    EncodedRow { key, json: out.json, values: spans.into(), columns, replaced: out.replaced }
 }
 
 fn prefix(index: usize, name: &str) -> Box<[u8]> {

@@ -151,8 +151,8 @@ impl Writer {
 }
 
 #[inline]
-fn needs_escape(byte: u8) -> bool {
-    byte < 0x20 || byte == b'"' || byte == b'\\'
+pub(super) fn needs_escape(byte: u8) -> bool {
+    (byte < 0x20) | (byte == b'"') | (byte == b'\\')
 }
 
 /// What serde_json writes for a byte: `None` as it is, `u` for `\u00…`, else the letter after `\`.

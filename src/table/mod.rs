@@ -22,8 +22,11 @@ use crate::{
 /// means that the table is locked or the server in trouble, and then doorcast must not add to it.
 const TIME_LIMIT: Duration = Duration::from_secs(30);
 
-/// How long the next row of an answer, or a lock on the table, may take. Over a half-open link nothing comes
-/// any more, and the server's own limit can't be heard.
+/// How long a SELECT waits for somebody's lock on the table: rows of the binlog wait behind it.
+const LOCK_LIMIT: Duration = Duration::from_secs(5);
+
+/// How long the next row of an answer may take. Over a half-open link nothing comes any more, and the
+/// server's own limits can't be heard.
 const NEXT_WITHIN: Duration = Duration::from_secs(10);
 
 /// An answer is cut after so many bytes of JSON, however few rows that are.
@@ -258,7 +261,8 @@ fn row_limit(limit: usize) -> Value {
 /// Makes the session read only, in UTC, with a time limit, and leaves text as it is stored.
 async fn prepare(conn: &mut Conn) -> mysql_async::Result<()> {
     conn.query_drop(
-        "SET SESSION autocommit = 1, sql_mode = '', time_zone = '+00:00', character_set_results = NULL",
+        "SET SESSION autocommit = 1, sql_mode = '', sql_quote_show_create = 1, time_zone = '+00:00', \
+         character_set_results = NULL",
     )
     .await?;
     conn.query_drop("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED, READ ONLY").await?;
@@ -267,7 +271,7 @@ async fn prepare(conn: &mut Conn) -> mysql_async::Result<()> {
     let limits = [
         format!("SET SESSION max_statement_time = {}", TIME_LIMIT.as_secs()),
         format!("SET SESSION max_execution_time = {}", TIME_LIMIT.as_millis()),
-        format!("SET SESSION lock_wait_timeout = {}", NEXT_WITHIN.as_secs()),
+        format!("SET SESSION lock_wait_timeout = {}", LOCK_LIMIT.as_secs()),
     ];
     for limit in limits {
         match conn.query_drop(limit).await {

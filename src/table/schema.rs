@@ -2,6 +2,8 @@
 //!
 //! Works with MySQL 5.6 to 9 and MariaDB 10.5 to 11. Owns what those tables mean; knows no binlog.
 
+use std::collections::BTreeMap;
+
 use mysql_async::{Conn, Row, Value, from_value_opt, prelude::Queryable};
 
 use super::charsets::Charsets;
@@ -103,11 +105,15 @@ pub(super) async fn read(
 ) -> Result<Schema, SchemaError> {
     let (database, table) = find(conn, database, table).await?;
     let described = describe(conn, &database, &table).await?;
+    if described.is_empty() {
+        // MySQL 5.6 shows the names of tables that one may not read, if one may read another.
+        return Err(not_found(conn, &database, &table).await?);
+    }
     let mut columns = Vec::with_capacity(described.len());
     for column in &described {
         columns.push(column.to_column(conn, charsets).await?);
     }
-    let key = find_key(conn, &database, &table, &columns).await?;
+    let key = find_key(conn, &database, &table, &described, &columns).await?;
     let layout = key.and_then(|key| Layout::new(columns, key));
     let layout = layout.ok_or_else(|| SchemaError::NoKey {
         remedy: format!(
@@ -143,6 +149,7 @@ async fn not_found(conn: &mut Conn, database: &str, table: &str) -> Result<Schem
                        WHERE LOWER(TABLE_SCHEMA) = LOWER(?) AND LOWER(TABLE_NAME) = LOWER(?)";
     let similar: Option<(String, String)> = conn.exec_first(SQL, (database, table)).await?;
     let hint = match similar {
+        Some(names) if (names.0.as_str(), names.1.as_str()) == (database, table) => String::new(),
         Some((database, table)) => {
             format!(" (but {}: names are case-sensitive on this server)", quoted(&database, &table))
         }
@@ -162,6 +169,7 @@ struct Described {
     data_type: String,
     column_type: String,
     nullable: bool,
+    auto_increment: bool,
     octets: u64,
     precision: u64,
     scale: u64,
@@ -173,7 +181,7 @@ struct Described {
 }
 
 async fn describe(conn: &mut Conn, database: &str, table: &str) -> Result<Vec<Described>, SchemaError> {
-    const SQL: &str = "SELECT COLUMN_NAME, DATA_TYPE, COLUMN_TYPE, IS_NULLABLE, CHARACTER_OCTET_LENGTH, \
+    const SQL: &str = "SELECT COLUMN_NAME, DATA_TYPE, COLUMN_TYPE, IS_NULLABLE, EXTRA, CHARACTER_OCTET_LENGTH, \
                        NUMERIC_PRECISION, NUMERIC_SCALE, DATETIME_PRECISION, c.CHARACTER_SET_NAME, ID \
                        FROM information_schema.COLUMNS c \
                        LEFT JOIN information_schema.COLLATIONS l ON l.COLLATION_NAME = c.COLLATION_NAME \
@@ -190,6 +198,7 @@ async fn describe(conn: &mut Conn, database: &str, table: &str) -> Result<Vec<De
             data_type: fields.text("DATA_TYPE")?.to_ascii_lowercase(),
             column_type: fields.text("COLUMN_TYPE")?,
             nullable: fields.text("IS_NULLABLE")? == "YES",
+            auto_increment: fields.text("EXTRA")?.contains("auto_increment"),
             octets: fields.number("CHARACTER_OCTET_LENGTH")?.unwrap_or(0),
             precision: fields.number("NUMERIC_PRECISION")?.unwrap_or(0),
             scale: fields.number("NUMERIC_SCALE")?.unwrap_or(0),
@@ -201,25 +210,28 @@ async fn describe(conn: &mut Conn, database: &str, table: &str) -> Result<Vec<De
     Ok(columns)
 }
 
-/// The columns that MariaDB calls JSON: those with a check of their own that is `json_valid` and no more.
-/// MySQL has no such table of checks, or no such column in it.
+/// The columns that MariaDB calls JSON: text with a check of its own that is `json_valid` and no more.
+/// `information_schema.CHECK_CONSTRAINTS` shows checks to owners only; whoever may SELECT may ask for the
+/// definition, but not with a grant on some columns only, and then none is taken for JSON.
 async fn json_checks(conn: &mut Conn, database: &str, table: &str) -> Result<Vec<String>, SchemaError> {
-    const SQL: &str = "SELECT CONSTRAINT_NAME, CHECK_CLAUSE FROM information_schema.CHECK_CONSTRAINTS \
-                       WHERE CONSTRAINT_SCHEMA = ? AND TABLE_NAME = ? AND LEVEL = 'Column'";
-    const BAD_FIELD: u16 = 1054;
-    const UNKNOWN_TABLE: u16 = 1109;
-    let checks: Result<Vec<(String, String)>, _> = conn.exec(SQL, (database, table)).await;
-    match checks {
-        Ok(checks) => Ok(checks
-            .into_iter()
-            .filter(|(column, clause)| *clause == format!("json_valid({})", quote(column)))
-            .map(|(column, _)| column)
-            .collect()),
-        Err(mysql_async::Error::Server(error)) if matches!(error.code, BAD_FIELD | UNKNOWN_TABLE) => {
-            Ok(Vec::new())
-        }
+    const TABLE_ACCESS_DENIED: u16 = 1142;
+    let sql = format!("SHOW CREATE TABLE {}", quoted(database, table));
+    match conn.query_first::<(String, String), _>(sql).await {
+        Ok(definition) => Ok(definition.map(|(_, definition)| json_columns(&definition)).unwrap_or_default()),
+        Err(mysql_async::Error::Server(error)) if error.code == TABLE_ACCESS_DENIED => Ok(Vec::new()),
         Err(error) => Err(error.into()),
     }
+}
+
+/// The definition has a line for each column: its name in backticks first, its check last.
+fn json_columns(definition: &str) -> Vec<String> {
+    let column = |line: &str| {
+        let line = line.trim().trim_end_matches(',').strip_suffix("))")?;
+        let (rest, checked) = line.rsplit_once(" CHECK (json_valid(")?;
+        let name = checked.strip_prefix('`')?.strip_suffix('`')?;
+        rest.starts_with(&format!("`{name}` ")).then(|| name.replace("``", "`"))
+    };
+    definition.lines().filter_map(column).collect()
 }
 
 impl Described {
@@ -298,21 +310,33 @@ async fn find_key(
     conn: &mut Conn,
     database: &str,
     table: &str,
+    described: &[Described],
     columns: &[Column],
 ) -> Result<Option<usize>, SchemaError> {
-    const SQL: &str = "SELECT MAX(s.COLUMN_NAME) AS KEY_COLUMN FROM information_schema.STATISTICS s \
-                       LEFT JOIN information_schema.COLUMNS c ON c.TABLE_SCHEMA = s.TABLE_SCHEMA \
-                       AND c.TABLE_NAME = s.TABLE_NAME AND c.COLUMN_NAME = s.COLUMN_NAME \
-                       WHERE s.TABLE_SCHEMA = ? AND s.TABLE_NAME = ? AND s.NON_UNIQUE = 0 \
-                       GROUP BY s.INDEX_NAME HAVING COUNT(*) = 1 AND MAX(s.SUB_PART) IS NULL \
-                       ORDER BY MAX(s.INDEX_NAME = 'PRIMARY') DESC, MAX(c.EXTRA LIKE '%auto_increment%') DESC, \
-                       MAX(s.INDEX_NAME)";
-    let names: Vec<Option<String>> = conn.exec(SQL, (database, table)).await?;
-    Ok(names.into_iter().flatten().find_map(|name| {
-        columns.iter().position(|column| {
-            *column.name == *name && !column.nullable && matches!(column.kind, Kind::Int { .. })
-        })
-    }))
+    // Not joined with COLUMNS: old servers would open every table there is for that.
+    const SQL: &str = "SELECT INDEX_NAME, COLUMN_NAME, SUB_PART FROM information_schema.STATISTICS \
+                       WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ? AND NON_UNIQUE = 0";
+    let parts: Vec<(String, Option<String>, Option<u64>)> = conn.exec(SQL, (database, table)).await?;
+    let mut indexes: BTreeMap<String, Vec<Option<usize>>> = BTreeMap::new();
+    for (index, column, prefix) in parts {
+        // A part of an index may be an expression, or the beginning of a column.
+        let whole = column.filter(|_| prefix.is_none());
+        let position = whole.and_then(|name| columns.iter().position(|column| *column.name == *name));
+        indexes.entry(index).or_default().push(position);
+    }
+    let fits = |position: &usize| {
+        columns
+            .get(*position)
+            .is_some_and(|column| !column.nullable && matches!(column.kind, Kind::Int { .. }))
+    };
+    let counts_up = |position: usize| described.get(position).is_some_and(|column| column.auto_increment);
+    let candidates = indexes.iter().filter_map(|(name, parts)| match **parts {
+        [Some(position)] if fits(&position) => Some((name, position)),
+        _ => None,
+    });
+    let best =
+        candidates.min_by_key(|(name, position)| (name.as_str() != "PRIMARY", !counts_up(*position), *name));
+    Ok(best.map(|(_, position)| position))
 }
 
 /// The fields of a row of `information_schema`, by name.
@@ -342,5 +366,21 @@ impl Fields {
     fn number(&mut self, column: &'static str) -> Result<Option<u64>, SchemaError> {
         let value = self.take(column)?;
         from_value_opt(value).map_err(|_| SchemaError::Unexpected { table: self.table, column })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_columns_are_those_with_a_check_of_their_own() {
+        let definition = "CREATE TABLE `t` (\n  `a` longtext DEFAULT NULL CHECK (json_valid(`a`)),\n  \
+                          `b``c` longtext COMMENT 'x' CHECK (json_valid(`b``c`)),\n  \
+                          `d` longtext COMMENT ' CHECK (json_valid(`d`))',\n  \
+                          `e` longtext CHECK (json_valid(`a`)),\n  \
+                          `f` longtext CHECK (json_valid(`f`) and `f` <> '[]'),\n  \
+                          CONSTRAINT `c` CHECK (json_valid(`g`))\n) ENGINE=InnoDB";
+        assert_eq!(json_columns(definition), ["a", "b`c"]);
     }
 }

@@ -32,11 +32,14 @@ pub enum Gtid {
     },
 }
 
+/// Transaction numbers `first..=last`, ascending and apart.
+pub type Intervals = Vec<(u64, u64)>;
+
 /// A set of GTIDs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum GtidSet {
-    /// Intervals `first..=last` by server and tag, ascending and apart.
-    MySql(BTreeMap<([u8; 16], String), Vec<(u64, u64)>>),
+    /// By server and tag.
+    MySql(BTreeMap<([u8; 16], String), Intervals>),
     /// The last `(server, sequence)` of each domain.
     MariaDb(BTreeMap<u32, (u32, u64)>),
 }

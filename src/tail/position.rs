@@ -62,8 +62,12 @@ impl fmt::Display for FileOffset {
 }
 
 impl fmt::Display for Position {
+    /// The place, or the GTID set where only that is known.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.at.fmt(f)
+        match &self.gtid_set {
+            Some(set) if !self.at.is_known() => set.fmt(f),
+            _ => self.at.fmt(f),
+        }
     }
 }
 

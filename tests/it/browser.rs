@@ -205,6 +205,25 @@ async fn the_live_page_falls_back_to_long_poll() {
     assert_eq!(browser.eval(KEYS).await, json!(["5", "4", "3", "2", "1"]));
 }
 
+// Where a proxy holds streams back, the page finds out and polls.
+#[tokio::test]
+async fn the_live_page_polls_where_streams_do_not_come_through() {
+    let site = Site::start().await;
+    let browser = Browser::start().await;
+    let silent = "window.EventSource = function () {
+                    this.readyState = 0; this.addEventListener = function () {}; this.close = function () {};
+                  };";
+    // Fifty seconds in one.
+    let hasty = "(function (now, begun) {
+                   Date.now = function () { return begun + (now() - begun) * 50; };
+                 }(Date.now, Date.now()));";
+    browser.before_pages(&format!("{silent}{hasty}")).await;
+    site.publish([1]);
+    browser.open(&site.url("/")).await;
+    browser.until(&format!("{SHOWN} === 1")).await;
+    assert_eq!(browser.eval("document.getElementById('says').textContent").await, "Live, by polling");
+}
+
 // A page runs for months: it keeps a bounded number of rows.
 #[tokio::test]
 async fn the_live_page_keeps_a_bounded_number_of_rows() {

@@ -105,7 +105,7 @@ impl Raw {
     }
 
     /// Reads until the other side ends the connection.
-    async fn to_end(&mut self) -> String {
+    async fn rest(&mut self) -> String {
         let mut all = Vec::new();
         // A reset is an end, too.
         let _ = within("the end of a connection", self.0.read_to_end(&mut all)).await;

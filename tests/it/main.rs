@@ -20,3 +20,4 @@ mod row_types;
 mod scene;
 mod servers;
 mod site;
+mod table;

@@ -1,11 +1,12 @@
 //! Whatever the database does, every committed row arrives once, or clients are told of a gap. One test
 //! for each way in which the binlog alone would not do.
 
-use mysql_async::prelude::Queryable;
+use doorcast::demo::server::PrivateServer;
+use mysql_async::{Conn, prelude::Queryable};
 
 use crate::{
     scene::{Scene, swipe, url},
-    servers::{self, each_kind},
+    servers::{self, PASSWORD, each_kind},
 };
 
 /// `reset` in the words of this server.
@@ -157,7 +158,7 @@ async fn on_lost_position_fail_ends_with_status_3_and_now_tells_of_a_gap() {
         let mut scene = Scene::start(kind, &[], &["--on-lost-position", "fail"]).await;
         scene.sql(&[&swipe(1)]).await;
         scene.read(1).await;
-        scene.doorcast.kill().await;
+        assert!(scene.doorcast.stop().await.success());
         scene.sql(&[&swipe(2), "FLUSH BINARY LOGS"]).await;
         purge(&mut scene).await;
         scene.sql(&[&swipe(3)]).await;
@@ -481,6 +482,77 @@ async fn tagged_gtids_are_followed_by_file_and_offset() {
         scene.doorcast.start_again().await;
         let (rows, _scene) = scene.every_row_of_the_table_came_once().await;
         assert_eq!(rows.len(), 3, "{kind}");
+    })
+    .await;
+}
+
+/// Makes `replica` a replica of `source`, by GTID, and waits until it has everything.
+async fn replicate(kind: &str, source: &PrivateServer, replica: &PrivateServer) {
+    let mut on_source = source.root(None).await.unwrap();
+    let mut on_replica = replica.root(None).await.unwrap();
+    let port = source.port();
+    let sql = match kind {
+        "mysql-9.7" => format!(
+            "CHANGE REPLICATION SOURCE TO SOURCE_HOST='127.0.0.1', SOURCE_PORT={port}, SOURCE_USER='doorcast', \
+             SOURCE_PASSWORD='{PASSWORD}', SOURCE_AUTO_POSITION=1, GET_SOURCE_PUBLIC_KEY=1"
+        ),
+        "mysql-5.6" => format!(
+            "CHANGE MASTER TO MASTER_HOST='127.0.0.1', MASTER_PORT={port}, MASTER_USER='doorcast', \
+             MASTER_PASSWORD='{PASSWORD}', MASTER_AUTO_POSITION=1"
+        ),
+        _ => format!(
+            "CHANGE MASTER TO MASTER_HOST='127.0.0.1', MASTER_PORT={port}, MASTER_USER='doorcast', \
+             MASTER_PASSWORD='{PASSWORD}', MASTER_USE_GTID=slave_pos, MASTER_SSL_VERIFY_SERVER_CERT=0"
+        ),
+    };
+    let sql = if kind == "mariadb-11.8" { sql } else { sql.replace(", MASTER_SSL_VERIFY_SERVER_CERT=0", "") };
+    on_replica.query_drop(sql).await.unwrap();
+    let start = if kind == "mysql-9.7" { "START REPLICA" } else { "START SLAVE" };
+    on_replica.query_drop(start).await.unwrap();
+    has_all_of(kind, &mut on_source, &mut on_replica).await;
+}
+
+/// Waits until the replica has executed what the source has.
+async fn has_all_of(kind: &str, source: &mut Conn, replica: &mut Conn) {
+    let wait = if kind.starts_with("mysql") {
+        let set: Option<String> = source.query_first("SELECT @@GLOBAL.gtid_executed").await.unwrap();
+        match kind {
+            "mysql-9.7" => format!("SELECT WAIT_FOR_EXECUTED_GTID_SET('{}', 30)", set.unwrap()),
+            _ => format!("SELECT WAIT_UNTIL_SQL_THREAD_AFTER_GTIDS('{}', 30)", set.unwrap()),
+        }
+    } else {
+        let position: Option<String> = source.query_first("SELECT @@GLOBAL.gtid_binlog_pos").await.unwrap();
+        format!("SELECT MASTER_GTID_WAIT('{}', 30)", position.unwrap())
+    };
+    let answer: Option<Option<i64>> = crate::deadline::deadline(replica.query_first(wait)).await.unwrap();
+    assert!(answer.flatten().is_some_and(|answer| answer >= 0), "{kind}: the replica replicates: {answer:?}");
+}
+
+#[tokio::test]
+async fn a_promoted_replica_is_followed_on_by_gtid() {
+    each_kind(async |kind| {
+        let mut scene = Scene::start(kind, &[], &[]).await;
+        let replica = servers::private(kind, &["--server-id=77", "--log-slave-updates"]).await;
+        replicate(kind, &scene.server, &replica).await;
+        scene.sql(&[&swipe(1), &swipe(2)]).await;
+        scene.read(2).await;
+        assert!(scene.doorcast.stop().await.success());
+        scene.sql(&[&swipe(3)]).await;
+        let mut promoted = replica.root(Some("doors")).await.unwrap();
+        has_all_of(kind, &mut scene.conn, &mut promoted).await;
+        promoted.query_drop(if kind == "mysql-9.7" { "STOP REPLICA" } else { "STOP SLAVE" }).await.unwrap();
+        scene.server.kill();
+        promoted.query_drop(swipe(4)).await.unwrap();
+
+        scene.doorcast.replace_arguments(&["--db", &url(&replica)]);
+        scene.doorcast.start_again().await;
+        scene.server = replica;
+        scene.conn = promoted;
+        scene.doorcast.answers("/readyz", 200).await;
+        assert_eq!(table_reads(&scene).await, 0, "{kind}: by GTID, not by the table");
+        let (rows, _scene) = scene.every_row_of_the_table_came_once().await;
+        assert_eq!(rows.len(), 5, "{kind}");
+        assert!(rows.iter().all(|(id, _)| id.starts_with("1-")), "{kind}: {rows:?}");
     })
     .await;
 }

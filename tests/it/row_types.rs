@@ -424,6 +424,27 @@ async fn metadata_in_the_binlog_fits_the_schema() {
     }
 }
 
+/// The formats of MySQL 5.5, which MariaDB still writes if told so, and which tables made by old servers
+/// keep. With a fraction they are left to the table.
+#[tokio::test]
+async fn old_temporal_formats_are_decoded_or_left_to_the_table() {
+    for kind in servers::kinds().into_iter().filter(|kind| kind.starts_with("mariadb")) {
+        let server = servers::private(kind, &["--mysql56-temporal-format=OFF"]).await;
+        let mut root = server.root(None).await.unwrap();
+        root.query_drop("CREATE DATABASE old").await.unwrap();
+        let tables = Tables::fill(&server, "old", TIMES).await;
+        let images = tables.images().await;
+        let selects = tables.check_selects().await;
+        for ((case, _), select) in tables.cases.iter().zip(selects) {
+            let what = format!("{kind} {}", case.column);
+            match &images[&select.table] {
+                Ok(rows) => assert_eq!(*rows, select.rows, "{what}"),
+                Err(error) => assert!(case.column.contains('('), "{what}: {error}"),
+            }
+        }
+    }
+}
+
 #[tokio::test]
 async fn what_can_not_be_decoded_for_certain_is_left_to_the_table() {
     for server in servers::all().await {
@@ -457,8 +478,8 @@ async fn check(cases: &'static [Case], name: &str) {
 }
 
 /// A table for each case, filled, and where in the binlog that began.
-struct Tables {
-    server: &'static PrivateServer,
+struct Tables<'a> {
+    server: &'a PrivateServer,
     database: String,
     cases: Vec<(&'static Case, Table)>,
     position: (String, u64),
@@ -469,10 +490,14 @@ struct Selected {
     rows: Vec<EncodedRow>,
 }
 
-impl Tables {
-    async fn make(server: &'static PrivateServer, name: &str, cases: &'static [Case]) -> Tables {
+impl<'a> Tables<'a> {
+    async fn make(server: &'static PrivateServer, name: &str, cases: &'static [Case]) -> Tables<'static> {
         let database = servers::database(server, name).await;
-        let mut root = database.admin().await;
+        Tables::fill(server, &database.name, cases).await
+    }
+
+    async fn fill(server: &'a PrivateServer, database: &str, cases: &'static [Case]) -> Tables<'a> {
+        let mut root = server.root(Some(database)).await.unwrap();
         root.query_drop("SET sql_mode = '', time_zone = '+00:00'").await.unwrap();
         let position = position(server, &mut root).await;
         let mut tables = Vec::new();
@@ -490,9 +515,9 @@ impl Tables {
                 run(&mut root, case, &format!("INSERT INTO {table} (v) VALUES ({value})")).await;
             }
             let conn = server.root(None).await.unwrap();
-            tables.push((case, Table::open(conn, &database.name, &table).await.unwrap()));
+            tables.push((case, Table::open(conn, database, &table).await.unwrap()));
         }
-        Tables { server, database: database.name.clone(), cases: tables, position }
+        Tables { server, database: database.to_owned(), cases: tables, position }
     }
 
     /// The rows in the binlog, by table.

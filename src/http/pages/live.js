@@ -10,7 +10,8 @@
   var KEEP = 200;               // rows in the page; it runs for months
   var FIRST = 100;              // rows to begin with
   var MISSED_HEARTBEATS = 2.5;  // silence after which the stream counts as lost
-  var STREAM_TRIES = 3;         // streams without a word before long poll is used
+  var FIRST_WORD_MS = 10000;    // silence after which a stream that never spoke counts as lost
+  var STREAM_TRIES = 2;         // streams without a word before long poll is used
   var STREAM_AGAIN_MS = 600000; // how long to poll before a stream is tried again
   var POLL_S = 25;
   var PAUSE_MS = [1000, 30000];
@@ -312,7 +313,8 @@
       drawn = time;
       byId('clock').textContent = time;
     }
-    if (source && Date.now() - lastWord > heartbeat * MISSED_HEARTBEATS) { endStream(); }
+    var patience = silentStreams > 0 ? FIRST_WORD_MS : heartbeat * MISSED_HEARTBEATS;
+    if (source && Date.now() - lastWord > patience) { endStream(); }
   }
 
   // The name of the table, where the server tells it.

@@ -75,7 +75,7 @@ async fn garbage_on_one_connection_harms_no_other() {
         // The server may well hang up before it has all.
         let _ = tokio::io::AsyncWriteExt::write_all(&mut raw.0, sample).await;
         let _ = tokio::io::AsyncWriteExt::shutdown(&mut raw.0).await;
-        raw.to_end().await;
+        raw.rest().await;
     }
     site.publish([1]);
     assert_eq!(reader.ids(1).await, ["1-1"]);
@@ -132,9 +132,9 @@ async fn a_silent_connection_is_ended() {
     let mut half = Raw::open(&site).await;
     half.send(b"GET /events HTTP/1.1\r\nhos").await;
     let mut idle = Raw::get(&site, "/livez").await;
-    silent.to_end().await;
-    half.to_end().await;
-    assert!(idle.to_end().await.starts_with("HTTP/1.1 200"));
+    silent.rest().await;
+    half.rest().await;
+    assert!(idle.rest().await.starts_with("HTTP/1.1 200"));
 }
 
 // Beyond the limit an event stream is told to come back, others get 503; health still answers.
@@ -172,7 +172,7 @@ async fn a_flood_of_connections_passes() {
         flood.push(Raw::open(&site).await);
     }
     // Those beyond all limits are closed without a word.
-    flood.pop().unwrap().to_end().await;
+    flood.pop().unwrap().rest().await;
     site.publish([1]);
     stream.until("id: 1-1\n").await.unwrap();
     drop(flood);
@@ -210,7 +210,7 @@ async fn shutdown_ends_streams_with_retry() {
     assert_eq!((old_page.status.as_u16(), &*old_page.body), (200, ""));
     assert!((4_000..=10_000).contains(&events.next().await.unwrap().retry.unwrap()));
     assert_eq!(events.next().await, None);
-    idle.to_end().await;
+    idle.rest().await;
     site.stopped().await.unwrap();
     assert!(begun.elapsed() < Duration::from_secs(10));
 }
