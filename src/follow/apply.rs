@@ -64,7 +64,10 @@ impl Follower {
             }
             self.check_for_restart_of_keys(&commit.rows, table).await?;
         }
-        if let (Some(why), Some(before)) = (commit.reread, &self.position) {
+        // If the keys of its statements have been told, the whole transaction has been.
+        let told =
+            !commit.insert_ids.is_empty() && commit.insert_ids.iter().all(|key| !self.keys.is_news(*key));
+        if let (Some(why), Some(before), false) = (commit.reread, &self.position, told) {
             debug!(reason = why.reason(), "the table is to tell which rows came");
             self.looks.ask(why.names_table(), commit.insert_ids, before.clone(), commit.committed_ms);
         }
@@ -73,7 +76,12 @@ impl Follower {
             if !self.ahead.keys.is_empty() {
                 rows.retain(|row| !self.ahead.keys.remove(&row.key));
             }
-            self.hand_on(rows, Some(commit.committed_ms));
+            self.record(&rows);
+            if let (Some(_), Some(at)) = (self.looks.hold(), tail.at()) {
+                // After a crash those that are looked for would be found, and told, before these.
+                self.saver.save(self.checkpoint_through(at)).await;
+            }
+            self.publish(rows, Some(commit.committed_ms));
         }
         if let (Some(gtid), Some(position)) = (commit.gtid, &mut self.position)
             && let Some(set) = &mut position.gtid_set
@@ -84,20 +92,23 @@ impl Follower {
         Ok(())
     }
 
-    /// Rows to the feed, their keys to what is known.
-    fn hand_on(&mut self, rows: Vec<EncodedRow>, committed_ms: Option<u64>) {
-        if rows.is_empty() {
-            return;
-        }
+    /// Takes down rows that are about to be told.
+    fn record(&mut self, rows: &[EncodedRow]) {
         self.looks.told(rows.iter().map(|row| row.key));
-        for row in &rows {
+        for row in rows {
             self.keys.record(row.key);
             if row.replaced > 0 {
                 self.status.undecodable.add(u64::from(row.replaced));
             }
         }
-        self.status.rows.add(rows.len() as u64);
-        self.feed.publish(self.keys.epoch(), committed_ms, rows);
+    }
+
+    /// Recorded rows to the feed.
+    fn publish(&self, rows: Vec<EncodedRow>, committed_ms: Option<u64>) {
+        if !rows.is_empty() {
+            self.status.rows.add(rows.len() as u64);
+            self.feed.publish(self.keys.epoch(), committed_ms, rows);
+        }
     }
 
     /// A key that is known may be inserted once more. Either it is a REPLACE, which is told again; or keys
@@ -221,11 +232,11 @@ impl Follower {
         self.unlogged = news;
         if !unlogged.is_empty() {
             unlogged.sort_unstable();
-            let mut found = 0;
+            let mut rows = Vec::new();
             for key in unlogged {
-                found += self.tell_between(key - 1, key, table, None).await?;
+                rows.extend(table.rows_between(key - 1, key, 1).await?);
             }
-            self.ahead.until = Some(binlog_end(table.conn(), server).await?.at);
+            let found = self.tell_ahead(rows, server, table, None).await?;
             warn!(
                 rows = found,
                 "rows are in the table that the binlog did not bring, they are told now. Does somebody insert with \
@@ -272,39 +283,49 @@ impl Follower {
         loop {
             let page = table.keys_between(after, Key::MAX, PAGE).await?;
             let Some(last) = page.last().copied() else { break };
-            for (first, last) in stretches(&page, |key| self.keys.is_news(key)) {
-                found += self.tell_between(first - 1, last, table, committed_ms).await?;
+            let mut rows = Vec::new();
+            for (first, through) in stretches(&page, |key| self.keys.is_news(key)) {
+                let mut after = first - 1;
+                while after < through {
+                    let batch = table.rows_between(after, through, BATCH).await?;
+                    let Some(last) = batch.last() else { break };
+                    after = last.key;
+                    rows.extend(batch.into_iter().filter(|row| self.keys.is_news(row.key)));
+                    if rows.len() >= BATCH {
+                        found +=
+                            self.tell_ahead(std::mem::take(&mut rows), server, table, committed_ms).await?;
+                    }
+                }
             }
+            found += self.tell_ahead(rows, server, table, committed_ms).await?;
             after = last;
             if page.len() < PAGE {
                 break;
             }
         }
-        if found > 0 {
-            self.ahead.until = Some(binlog_end(table.conn(), server).await?.at);
-        }
         Ok(found)
     }
 
-    /// Tells the rows with `after < key <= through` that are news. The binlog may bring them again.
-    async fn tell_between(
+    /// Tells rows that the binlog may bring again. Returns how many.
+    async fn tell_ahead(
         &mut self,
-        mut after: Key,
-        through: Key,
+        rows: Vec<EncodedRow>,
+        server: &Server,
         table: &mut Table,
         committed_ms: Option<u64>,
     ) -> Result<usize, Ended> {
-        let mut found = 0;
-        while after < through {
-            let mut rows = table.rows_between(after, through, BATCH).await?;
-            let Some(last) = rows.last() else { break };
-            after = last.key;
-            rows.retain(|row| self.keys.is_news(row.key));
-            found += rows.len();
-            self.ahead.keys.extend(rows.iter().map(|row| row.key));
-            self.ahead.until = None;
-            self.hand_on(rows, committed_ms);
+        if rows.is_empty() {
+            return Ok(0);
         }
+        let end = binlog_end(table.conn(), server).await?;
+        self.ahead.keys.extend(rows.iter().map(|row| row.key));
+        self.ahead.until = Some(end.at);
+        self.record(&rows);
+        // A look after a crash finds others beside them, and would tell all in another order than clients
+        // know.
+        self.saver.save(self.checkpoint()).await;
+        let found = rows.len();
+        self.publish(rows, committed_ms);
         Ok(found)
     }
 
@@ -336,7 +357,8 @@ impl Follower {
             self.keys.set_older_through(through);
             self.feed.mark_older(through);
         }
-        self.hand_on(rows, None);
+        self.record(&rows);
+        self.publish(rows, None);
         Ok(())
     }
 

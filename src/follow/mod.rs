@@ -249,14 +249,18 @@ impl Follower {
 
     /// What a restart needs, as of now.
     fn checkpoint(&self) -> Option<Checkpoint> {
-        let now = self.position.as_ref()?;
-        let mut position = now;
+        self.checkpoint_through(&self.position.as_ref()?.at)
+    }
+
+    /// What a restart needs, where rows up to `through` have been recorded.
+    fn checkpoint_through(&self, through: &FileOffset) -> Option<Checkpoint> {
+        let mut position = self.position.as_ref()?;
         let mut keys: Vec<Key> = self.ahead.keys.iter().copied().collect();
-        let mut until = if keys.is_empty() { Some(&now.at) } else { self.ahead.until.as_ref() };
+        let mut until = if keys.is_empty() { Some(through) } else { self.ahead.until.as_ref() };
         if let Some((before, told)) = self.looks.hold() {
             position = before;
             keys.extend(told);
-            until = until.map(|until| if until.reaches(&now.at) { until } else { &now.at });
+            until = until.map(|until| if until.reaches(through) { until } else { through });
         }
         keys.sort_unstable();
         keys.dedup();

@@ -236,10 +236,14 @@ impl Follower {
         let mut moved = true;
         let mut report = tokio::time::interval(REPORT_EVERY);
         loop {
-            // By GTID the place in the file is not known before the first commit, but a server with nothing
-            // more to say has said everything.
-            // What statements wrote before must have been looked for, too.
-            if !caught_up && !self.looks.has_unlooked() && tail.at().map_or(quiet, |at| at.reaches(target)) {
+            // Not before the server has sent something of the file: it may not have the position. By GTID the
+            // place in the file is not known before the first commit, but a server with nothing more to say
+            // has said everything. What statements wrote before must have been looked for, too.
+            if !caught_up
+                && tail.began().is_some()
+                && !self.looks.has_unlooked()
+                && tail.at().map_or(quiet, |at| at.reaches(target))
+            {
                 caught_up = true;
                 backoff.reset();
                 self.caught_up();

@@ -10,10 +10,14 @@ pub mod position;
 mod statement;
 mod transaction;
 
-use std::{sync::Arc, time::Duration};
+use std::{pin::Pin, sync::Arc, time::Duration};
 
 use futures_util::{FutureExt, StreamExt};
-use mysql_async::{BinlogStream, BinlogStreamRequest, Conn, Error, GnoInterval, Sid, prelude::Queryable};
+use mysql_async::{
+    BinlogStream, BinlogStreamRequest, Conn, Error, GnoInterval, Sid, binlog::events::Event,
+    prelude::Queryable,
+};
+use tokio::time::{Instant, Sleep};
 
 use self::{
     gtid::GtidSet,
@@ -59,7 +63,12 @@ pub struct Registration {
 pub struct Tail {
     stream: BinlogStream,
     assembler: Assembler,
+    /// A silence this long means that the link is dead.
     deadline: Duration,
+    /// Runs since the last event, over any number of calls that were given up.
+    silence: Pin<Box<Sleep>>,
+    /// An event came since `silence` was set.
+    heard: bool,
     account: String,
     /// Begun by GTID set, and no commit seen yet: the offset says nothing so far.
     offset_unknown: bool,
@@ -153,10 +162,13 @@ impl Tail {
         let stream = within("asking for the binlog", conn.get_binlog_stream(request))
             .await
             .map_err(|err| lacks_privilege(err, &grant_slave(&server.account)))?;
+        let deadline = registration.heartbeat * SILENT_PERIODS;
         Ok(Tail {
             stream,
             assembler: Assembler::new(name, layout, at),
-            deadline: registration.heartbeat * SILENT_PERIODS,
+            deadline,
+            silence: Box::pin(tokio::time::sleep(deadline)),
+            heard: true,
             account: server.account.clone(),
             offset_unknown,
             expected,
@@ -171,11 +183,9 @@ impl Tail {
         loop {
             let event = match self.stream.next().now_or_never() {
                 Some(event) => event,
-                // Only a read that has to wait pays for a timer.
-                None => tokio::time::timeout(self.deadline, self.stream.next())
-                    .await
-                    .map_err(|_| TailError::Silent(self.deadline))?,
+                None => self.wait().await?,
             };
+            self.heard = true;
             let event = event.ok_or(TailError::Ended)?.map_err(|err| explain(err, &self.account))?;
             if !event::is_intact(&event) {
                 return Err(TailError::Checksum(self.assembler.at().clone()));
@@ -201,6 +211,19 @@ impl Tail {
                 Step::Idle => return Ok(Told::Idle),
                 Step::Open => {}
             }
+        }
+    }
+
+    /// Waits for an event. The caller may give up and come back: the silence goes on.
+    async fn wait(&mut self) -> Result<Option<mysql_async::Result<Event>>, TailError> {
+        // Only a read that has to wait pays for a timer.
+        if std::mem::take(&mut self.heard) {
+            self.silence.as_mut().reset(Instant::now() + self.deadline);
+        }
+        tokio::select! {
+            biased;
+            event = self.stream.next() => Ok(event),
+            () = &mut self.silence => Err(TailError::Silent(self.deadline)),
         }
     }
 

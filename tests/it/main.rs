@@ -14,6 +14,7 @@ mod follow;
 mod http;
 mod load;
 mod process;
+mod proxy;
 mod recovery;
 mod row_types;
 mod scene;

@@ -36,10 +36,15 @@ struct Log(Arc<watch::Sender<Vec<Value>>>);
 impl Doorcast {
     /// Starts `doorcast run` on `db`, and waits until it follows: what is inserted from then on is news.
     pub(crate) async fn start(db: &str, arguments: &[&str]) -> Doorcast {
+        Doorcast::start_on("127.0.0.1:0", db, arguments).await
+    }
+
+    /// The same, listening on an address that it keeps.
+    pub(crate) async fn start_on(listen: &str, db: &str, arguments: &[&str]) -> Doorcast {
         let folder = Arc::new(tempfile::tempdir().unwrap());
         let mut all = vec!["--db".to_owned(), db.to_owned()];
         all.extend(arguments.iter().map(ToString::to_string));
-        let (child, log, reader) = spawn(&all, &folder, "127.0.0.1:0");
+        let (child, log, reader) = spawn(&all, &folder, listen);
         let address = log.listening().await;
         log.wait_for(|line| line["message"] == "following").await;
         let starts = watch::Sender::new(1);
@@ -53,6 +58,11 @@ impl Doorcast {
 
     pub(crate) fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address)
+    }
+
+    /// The folder with the checkpoint and nothing else.
+    pub(crate) fn folder(&self) -> &std::path::Path {
+        self.folder.path()
     }
 
     /// The checkpoint file.
@@ -81,14 +91,36 @@ impl Doorcast {
 
     /// SIGTERM.
     pub(crate) fn terminate(&self) {
-        let id = self.child.id().expect("it runs");
-        let sent = std::process::Command::new("kill").args(["-TERM", &id.to_string()]).status().unwrap();
+        self.signal("TERM");
+    }
+
+    /// Any signal: `STOP`, `CONT`.
+    pub(crate) fn signal(&self, name: &str) {
+        let id = self.id().to_string();
+        let sent = std::process::Command::new("kill").args(["-s", name, &id]).status().unwrap();
         assert!(sent.success());
+    }
+
+    /// Its process id.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id().expect("it runs")
     }
 
     /// Waits until the log has a line with this message, and returns the first.
     pub(crate) async fn logged(&self, message: &str) -> Value {
         self.log.wait_for(|line| line["message"].as_str() == Some(message)).await
+    }
+
+    /// Writes its log so far to a file that stays.
+    pub(crate) fn keep_log(&self) -> std::io::Result<std::path::PathBuf> {
+        let lines: Vec<String> = self.log.0.borrow().iter().map(ToString::to_string).collect();
+        let file = tempfile::Builder::new()
+            .prefix("doorcast-")
+            .suffix(".log")
+            .tempfile_in(env!("CARGO_TARGET_TMPDIR"))?;
+        let (_, path) = file.keep()?;
+        std::fs::write(&path, lines.join("\n"))?;
+        Ok(path)
     }
 
     /// Waits until `path` answers with `status`, asking again as soon as it has answered otherwise.
