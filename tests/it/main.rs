@@ -12,6 +12,7 @@ mod http;
 mod load;
 mod process;
 mod row_types;
+mod second_opinion;
 mod servers;
 mod site;
 mod table;

@@ -19,12 +19,12 @@ use crate::servers;
 
 /// A column and what is put in it. Each value is SQL, with the JSON it must become; `""` where the
 /// two sides need only agree.
-struct Case {
+pub(crate) struct Case {
     /// Its definition.
-    column: &'static str,
+    pub(crate) column: &'static str,
     /// Beginnings of the names of the servers that have it.
     on: &'static [&'static str],
-    values: &'static [(&'static str, &'static str)],
+    pub(crate) values: &'static [(&'static str, &'static str)],
 }
 
 const EVERYWHERE: &[&str] = &[""];
@@ -41,7 +41,7 @@ impl Case {
     }
 }
 
-const NUMBERS: &[Case] = &[
+pub(crate) const NUMBERS: &[Case] = &[
     case("TINYINT", &[("-128", "-128"), ("127", "127"), ("0", "0"), ("NULL", "null")]),
     case("TINYINT UNSIGNED", &[("0", "0"), ("128", "128"), ("255", "255")]),
     case("BOOLEAN", &[("TRUE", "1"), ("FALSE", "0")]),
@@ -110,11 +110,11 @@ const NUMBERS: &[Case] = &[
     case("DECIMAL(10,2) UNSIGNED ZEROFILL", &[("3.1", "\"00000003.10\"")]),
     case("DECIMAL(20,0) ZEROFILL", &[("7", "\"00000000000000000007\"")]),
     case("BIT(1)", &[("b'1'", "\"AQ==\""), ("b'0'", "\"AA==\"")]),
-    case("BIT(10)", &[("b'1000000001'", "\"AgE=\"")]),
+    case("BIT(10)", &[("b'1000000001'", "\"AgE=\""), ("b'1100000010'", "\"AwI=\"")]),
     case("BIT(64)", &[("0xffffffffffffff01", "\"/////////wE=\"")]),
 ];
 
-const TIMES: &[Case] = &[
+pub(crate) const TIMES: &[Case] = &[
     case(
         "DATE",
         &[
@@ -204,7 +204,7 @@ const TIMES: &[Case] = &[
     case("TIMESTAMP NULL", &[("'2106-02-07 06:28:15'", "\"2106-02-07T06:28:15Z\"")]).on(&["mariadb-11"]),
 ];
 
-const STRINGS: &[Case] = &[
+pub(crate) const STRINGS: &[Case] = &[
     case(
         "CHAR(16) CHARACTER SET ascii",
         &[
@@ -478,14 +478,14 @@ async fn check(cases: &'static [Case], name: &str) {
 }
 
 /// A table for each case, filled, and where in the binlog that began.
-struct Tables<'a> {
+pub(crate) struct Tables<'a> {
     server: &'a PrivateServer,
     database: String,
-    cases: Vec<(&'static Case, Table)>,
-    position: (String, u64),
+    pub(crate) cases: Vec<(&'static Case, Table)>,
+    pub(crate) position: (String, u64),
 }
 
-struct Selected {
+pub(crate) struct Selected {
     table: String,
     rows: Vec<EncodedRow>,
 }
@@ -496,12 +496,18 @@ impl<'a> Tables<'a> {
         Tables::fill(server, &database.name, cases).await
     }
 
-    async fn fill(server: &'a PrivateServer, database: &str, cases: &'static [Case]) -> Tables<'a> {
+    /// In a database that is there.
+    pub(crate) async fn fill(
+        server: &'a PrivateServer,
+        database: &str,
+        cases: impl IntoIterator<Item = &'static Case>,
+    ) -> Tables<'a> {
         let mut root = server.root(Some(database)).await.unwrap();
         root.query_drop("SET sql_mode = '', time_zone = '+00:00'").await.unwrap();
         let position = position(server, &mut root).await;
         let mut tables = Vec::new();
-        let here = cases.iter().filter(|case| case.on.iter().any(|start| server.name().starts_with(start)));
+        let here =
+            cases.into_iter().filter(|case| case.on.iter().any(|start| server.name().starts_with(start)));
         for (number, case) in here.enumerate() {
             let table = format!("t{number}");
             run(
@@ -521,7 +527,7 @@ impl<'a> Tables<'a> {
     }
 
     /// The rows in the binlog, by table.
-    async fn images(&self) -> HashMap<String, Result<Vec<EncodedRow>, RowError>> {
+    pub(crate) async fn images(&self) -> HashMap<String, Result<Vec<EncodedRow>, RowError>> {
         let mut found = HashMap::new();
         let rows = |table: &str, map: &TableMapEvent<'_>, images: RowImages<'_>| {
             let Some((_, table)) = self.cases.iter().find(|(_, known)| known.name() == table) else { return };
@@ -537,7 +543,7 @@ impl<'a> Tables<'a> {
     }
 
     /// The rows of each table, each as its case expects.
-    async fn check_selects(&self) -> Vec<Selected> {
+    pub(crate) async fn check_selects(&self) -> Vec<Selected> {
         let mut all = Vec::new();
         for (case, table) in &self.cases {
             let conn = self.server.root(None).await.unwrap();
