@@ -169,7 +169,7 @@ fn unix_millis(text: &str) -> u64 {
         text.trim_end_matches('Z').split_once('.').unwrap_or((text.trim_end_matches('Z'), ""));
     let numbers: Vec<u64> = whole.split(['-', 'T', ':']).map(|number| number.parse().unwrap()).collect();
     let [year, month, day, hour, minute, second] = numbers[..] else { panic!("{text}") };
-    let leap = |year: u64| year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+    let leap = |year: u64| year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
     let of_month =
         |month: u64| [31, 28 + u64::from(leap(year)), 31, 30, 31, 30, 31, 31, 30, 31, 30][month as usize - 1];
     let days = (1970..year).map(|year| 365 + u64::from(leap(year))).sum::<u64>()
