@@ -5,7 +5,7 @@
 //!
 //! ```json
 //! {"version":1,"checksum":"crc32:1c291ca3","checkpoint":{"server":{…},"table":"access.vdooropen",
-//!  "position":{"file":"mysql-bin.000042","offset":1234,"gtid_set":null},"epoch":1,"greatest_key":300005,
+//!  "position":{"file":"mysql-bin.000042","offset":1234,"file_began":1700000000,"gtid_set":null},"epoch":1,"greatest_key":300005,
 //!  "recent_keys":[[290006,300003],[300005,300005],[300004,300004]],…}}
 //! ```
 
@@ -45,6 +45,9 @@ pub struct Checkpoint {
     pub recent_keys: Vec<(Key, Key)>,
     /// Keys up to this one that `recent_keys` does not list came earlier.
     pub older_through: Option<Key>,
+    /// Nothing was told so far, and what the table has already is not news: a run that began at a chosen
+    /// place in the binlog.
+    pub begins_with_the_next: bool,
     /// Rows that were read from the table before the binlog came to them.
     pub read_ahead: Option<ReadAhead>,
     /// Our `server_id` as a replica, when it was chosen by chance.
@@ -60,6 +63,8 @@ pub struct SavedPosition {
     pub file: String,
     /// Offset in it, in bytes.
     pub offset: u64,
+    /// When the server began the file, in Unix seconds, to tell it from another of the same name.
+    pub file_began: Option<u32>,
     /// As the server prints it; `None` on a server without GTIDs.
     pub gtid_set: Option<String>,
 }
@@ -186,6 +191,7 @@ impl From<&Position> for SavedPosition {
         SavedPosition {
             file: position.at.file.clone(),
             offset: position.at.offset,
+            file_began: position.began,
             gtid_set: position.gtid_set.as_ref().map(ToString::to_string),
         }
     }
@@ -199,7 +205,11 @@ impl SavedPosition {
     pub fn parse(&self) -> Result<Position, String> {
         let at = FileOffset { file: self.file.clone(), offset: self.offset };
         let gtid_set = self.gtid_set.as_deref().filter(|set| !set.is_empty()).map(str::parse).transpose();
-        Ok(Position { at, gtid_set: gtid_set.map_err(|err| format!("gtid_set: {err}"))? })
+        Ok(Position {
+            at,
+            began: self.file_began,
+            gtid_set: gtid_set.map_err(|err| format!("gtid_set: {err}"))?,
+        })
     }
 }
 
@@ -275,11 +285,17 @@ mod tests {
                 host: Some("db".into()),
             },
             table: "access.vdooropen".into(),
-            position: SavedPosition { file: "bin.000001".into(), offset: 4, gtid_set: Some("0-7-12".into()) },
+            position: SavedPosition {
+                file: "bin.000001".into(),
+                offset: 4,
+                file_began: Some(1_700_000_000),
+                gtid_set: Some("0-7-12".into()),
+            },
             epoch: 3,
             greatest_key: Some(greatest),
             recent_keys: vec![(1, 4), (6, 6), (5, 5)],
             older_through: Some(-3),
+            begins_with_the_next: false,
             read_ahead: Some(ReadAhead { keys: vec![(9, 9)], until: Some("bin.000001:90".into()) }),
             replica_id: 1 << 31,
             saved_at_ms: 1_700_000_000_000,

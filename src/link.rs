@@ -350,7 +350,7 @@ pub async fn binlog_end(conn: &mut Conn, server: &Server) -> Result<Position, Li
         (text, _) => text.parse::<GtidSet>(),
     });
     let gtid_set = gtid_set.and_then(Result::ok);
-    Ok(Position { at: FileOffset { file, offset }, gtid_set })
+    Ok(Position { at: FileOffset { file, offset }, began: None, gtid_set })
 }
 
 /// `'user'@'host'` from `user@host`, which is what `CURRENT_USER()` says.

@@ -82,6 +82,8 @@ pub struct Status {
     pub undecodable: Counter,
     /// Reads of the table that replaced the binlog (statements, compression, lost position).
     pub table_reads: Counter,
+    /// Rows that were found in the table and never came by the binlog.
+    pub unlogged: Counter,
     /// Failed attempts to write the checkpoint.
     pub checkpoint_failures: Counter,
 }
@@ -107,6 +109,7 @@ impl Status {
             gaps: Counter::default(),
             undecodable: Counter::default(),
             table_reads: Counter::default(),
+            unlogged: Counter::default(),
             checkpoint_failures: Counter::default(),
         }
     }

@@ -33,7 +33,7 @@ pub(super) struct Below {
     dropped: u64,
     /// `after` of the last one dropped.
     forgotten: Option<Key>,
-    /// The latest marked gap below the ring: the greatest key published before it, and the reason.
+    /// The latest marked gap below the ring: the greatest key that stands before it, and the reason.
     gap: Option<(Key, Arc<str>)>,
     given: Given,
 }
@@ -66,6 +66,17 @@ pub(super) enum Lost {
     Early,
 }
 
+impl Lost {
+    /// For people.
+    pub(super) fn reason(self) -> Arc<str> {
+        match self {
+            Lost::Forgotten => "the order of the rows after that id is no longer known".into(),
+            Lost::Gap(reason) => reason,
+            Lost::Early => "that row was read from the table before its turn".into(),
+        }
+    }
+}
+
 impl Below {
     pub(super) fn max(&self) -> Option<Key> {
         self.max
@@ -90,36 +101,40 @@ impl Below {
         }
     }
 
-    /// Takes a marked gap over from the ring. `highest` is the greatest key published before it.
+    /// Takes a marked gap over from the ring. Keys up to `highest` stand before it.
     pub(super) fn take_gap(&mut self, highest: Key, reason: Arc<str>) {
         self.gap = Some((highest, reason));
     }
 
+    /// Fails if a marked gap below the ring may come after the row with this key.
+    pub(super) fn gap_after(&self, key: Key) -> Result<(), Lost> {
+        match &self.gap {
+            Some((highest, reason)) if key <= *highest => Err(Lost::Gap(reason.clone())),
+            _ => Ok(()),
+        }
+    }
+
     /// The place right after the row with this key, whether or not there was such a row.
     pub(super) fn place_after(&self, key: Key) -> Result<Place, Lost> {
-        if let Some((highest, reason)) = &self.gap
-            && key <= *highest
-        {
-            return Err(Lost::Gap(reason.clone()));
-        }
         if self.forgotten.is_some_and(|after| key <= after) {
             return Err(Lost::Forgotten);
         }
         let found = self.late.iter().position(|late| late.key == key);
-        match found.and_then(|at| Some((at + 1, self.late.get(at)?))) {
-            Some((_, late)) if late.early => Err(Lost::Early),
-            Some((next, late)) => Ok(Place { base: late.after, next_late: self.dropped + next as u64 }),
-            None => {
-                let next = self.late.partition_point(|late| late.after < key);
-                Ok(Place { base: key, next_late: self.dropped + next as u64 })
-            }
-        }
+        let (base, next) = match found.and_then(|at| Some((at + 1, self.late.get(at)?))) {
+            Some((_, late)) if late.early => return Err(Lost::Early),
+            Some((next, late)) => (late.after, next),
+            None => (key, self.late.partition_point(|late| late.after < key)),
+        };
+        self.gap_after(base)?;
+        Ok(Place { base, next_late: self.dropped + next as u64 })
     }
 
-    /// The late rows from a place on, in the order of their commits; `None` if some are forgotten.
-    pub(super) fn late_from(&self, place: Place) -> Option<impl Iterator<Item = &Late>> {
-        let skip = usize::try_from(place.next_late.checked_sub(self.dropped)?).ok()?;
-        Some(self.late.range(skip.min(self.late.len())..))
+    /// The late rows from a place on, in the order of their commits.
+    pub(super) fn late_from(&self, place: Place) -> Result<impl Iterator<Item = &Late>, Lost> {
+        self.gap_after(place.base)?;
+        let skip = place.next_late.checked_sub(self.dropped).ok_or(Lost::Forgotten)?;
+        let skip = usize::try_from(skip).unwrap_or(usize::MAX).min(self.late.len());
+        Ok(self.late.range(skip..))
     }
 
     /// Remembers that a row was read from the table for a client.
@@ -195,14 +210,17 @@ mod tests {
         }
         assert_eq!(below.place_after(6), Err(Lost::Forgotten));
         assert!(below.place_after(7).is_ok());
-        assert!(below.late_from(Place { base: 4, next_late: 1 }).is_none());
+        let before = Place { base: 4, next_late: 1 };
+        assert_eq!(below.late_from(before).err(), Some(Lost::Forgotten));
     }
 
     #[test]
     fn a_gap_below_the_ring_is_told_to_those_before_it() {
         let mut below = below();
+        let before = below.place_after(7).unwrap();
         below.take_gap(7, "lost".into());
         below.take(8, 8, false);
+        assert_eq!(below.late_from(before).err(), Some(Lost::Gap("lost".into())));
         assert_eq!(below.place_after(7), Err(Lost::Gap("lost".into())));
         assert!(below.place_after(8).is_ok());
     }

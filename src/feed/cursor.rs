@@ -3,7 +3,7 @@
 //! Owns the way from an id to the next row: in the ring, below it, or across a gap. A subscriber that
 //! fell behind the ring resumes from its last id, exactly as a client that comes back does.
 
-use std::{fmt, str::FromStr, sync::Arc};
+use std::{collections::VecDeque, fmt, str::FromStr, sync::Arc};
 
 use futures_util::future::BoxFuture;
 use serde::Serialize;
@@ -19,7 +19,7 @@ use super::{
 use crate::id::{self, BadEventId, Epoch, EventId, Key};
 
 /// Rows that are read from the table in one step: it bounds what one client can make the process hold.
-const TABLE_BATCH: usize = 200;
+const TABLE_BATCH: usize = 250;
 
 /// Frames that are taken from the ring in one step: it bounds what a client that stalls keeps alive.
 const RING_BATCH_BYTES: usize = 64 * 1024;
@@ -95,6 +95,8 @@ pub struct Subscriber {
     feed: Feed,
     changed: watch::Receiver<()>,
     at: At,
+    /// Rows from the table that come before `at`.
+    fetched: VecDeque<Arc<Row>>,
     last: Option<EventId>,
     opened: FeedState,
 }
@@ -145,7 +147,7 @@ impl Subscriber {
             let head = ring.head();
             let (at, last) = match start {
                 Start::Now | Start::Latest(_) => (At::Ring(ring.end()), Some(head)),
-                Start::Earliest => (At::Ring(ring.first()), None),
+                Start::Earliest => (At::Ring(ring.oldest_seq()), None),
                 Start::After(Cursor::Id(id)) => (At::After(id), Some(id)),
                 Start::After(Cursor::Key(key)) => {
                     let id = EventId { epoch: ring.epoch(), key };
@@ -154,7 +156,7 @@ impl Subscriber {
             };
             (feed.state_of(&ring), ring.end(), at, last)
         };
-        let mut subscriber = Subscriber { feed, changed, at, last, opened };
+        let mut subscriber = Subscriber { feed, changed, at, fetched: VecDeque::new(), last, opened };
         if let Start::Latest(rows) = start
             && let Some(seq) = subscriber.latest(end, rows, wanted)
         {
@@ -198,14 +200,18 @@ impl Subscriber {
     /// # Errors
     /// [`HistoryUnavailable`] when older rows are needed and can't be read. Calling again tries again.
     pub async fn next(&mut self, max_rows: usize) -> Result<Next, HistoryUnavailable> {
+        let max_rows = max_rows.max(1);
         loop {
+            if !self.fetched.is_empty() {
+                return Ok(self.give(max_rows));
+            }
             self.changed.mark_unchanged();
             match self.step(max_rows) {
                 Step::Give(next) => return Ok(next),
                 Step::Again => {}
                 Step::Ask => {
-                    if let Some(next) = self.answer().await? {
-                        return Ok(next);
+                    if let Some(gap) = self.answer().await? {
+                        return Ok(gap);
                     }
                 }
                 Step::Wait => {
@@ -213,6 +219,12 @@ impl Subscriber {
                 }
             }
         }
+    }
+
+    fn give(&mut self, max_rows: usize) -> Next {
+        let rows: Vec<_> = self.fetched.drain(..max_rows.min(self.fetched.len())).collect();
+        self.last = rows.last().map(|row| row.id()).or(self.last);
+        Next::Rows(rows)
     }
 
     fn step(&mut self, max_rows: usize) -> Step {
@@ -232,7 +244,7 @@ impl Subscriber {
                 }
                 Resolved::Gap { reason, to } => Step::Give(self.cross(&ring, reason, to)),
             },
-            At::Ring(seq) => match ring.read(*seq, max_rows.max(1), RING_BATCH_BYTES) {
+            At::Ring(seq) => match ring.read(*seq, max_rows, RING_BATCH_BYTES) {
                 Read::Rows(rows, next) => {
                     *seq = next;
                     self.last = rows.last().map(|row| row.id());
@@ -248,7 +260,7 @@ impl Subscriber {
                         self.at = At::After(id);
                         Step::Again
                     }
-                    None => Step::Give(self.cross(&ring, "too slow for this feed".into(), ring.first())),
+                    None => Step::Give(self.cross(&ring, "too slow for this feed".into(), ring.oldest_seq())),
                 },
             },
             At::Older(older) => {
@@ -261,7 +273,9 @@ impl Subscriber {
                             self.at = At::After(id);
                             Step::Again
                         }
-                        None => Step::Give(self.cross(&ring, "keys have started over".into(), ring.first())),
+                        None => {
+                            Step::Give(self.cross(&ring, "keys have started over".into(), ring.oldest_seq()))
+                        }
                     };
                 }
                 match older::plan(&ring, older.place) {
@@ -269,17 +283,14 @@ impl Subscriber {
                         self.at = At::Ring(ring.first());
                         Step::Again
                     }
-                    Plan::Forgotten => {
-                        let reason = "the order of the rows after that id is no longer known".into();
-                        Step::Give(self.cross(&ring, reason, ring.first()))
-                    }
+                    Plan::Lost(lost) => Step::Give(self.cross(&ring, lost.reason(), ring.oldest_seq())),
                     Plan::Ask(ask) => {
                         let history = feed.history().clone();
                         if older.left == 0 {
                             return Step::Give(self.cross_too_many(&ring));
                         }
                         if older.counted || ask.at_most <= older.left {
-                            let limit = TABLE_BATCH.min(older.left).min(max_rows).max(1);
+                            let limit = TABLE_BATCH.min(older.left).min(max_rows);
                             older.asked = Some(Asked::Rows(Box::pin(older::read(history, ask, limit))));
                         } else {
                             let limit = older.left.saturating_add(1);
@@ -292,7 +303,7 @@ impl Subscriber {
         }
     }
 
-    /// Awaits the table's answer and takes it over.
+    /// Awaits the table's answer and takes it over. A gap, if there is too much to read.
     async fn answer(&mut self) -> Result<Option<Next>, HistoryUnavailable> {
         let At::Older(older) = &mut self.at else { return Ok(None) };
         match &mut older.asked {
@@ -321,11 +332,8 @@ impl Subscriber {
                 };
                 older.place = place;
                 older.left = older.left.saturating_sub(rows.len());
-                if rows.is_empty() {
-                    return Ok(None);
-                }
-                self.last = rows.last().map(|row| row.id());
-                Ok(Some(Next::Rows(rows)))
+                self.fetched.extend(rows);
+                Ok(None)
             }
         }
     }
@@ -333,7 +341,7 @@ impl Subscriber {
     fn cross_too_many(&mut self, ring: &Ring) -> Next {
         let limit = self.feed.resume_limit();
         let reason = format!("more than {limit} rows were missed").into();
-        self.cross(ring, reason, ring.first())
+        self.cross(ring, reason, ring.oldest_seq())
     }
 
     /// Goes on at `to`, and says so.

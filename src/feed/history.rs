@@ -17,7 +17,7 @@ pub struct History(mpsc::Sender<HistoryRequest>);
 /// Rows with `after < key <= through`, in key order, at most `limit`.
 #[derive(Debug)]
 pub struct HistoryRequest {
-    /// Exclusive lower bound.
+    /// Exclusive lower bound. It may lie below every key that the column can have, at `i64::MIN - 1`.
     pub after: Key,
     /// Inclusive upper bound.
     pub through: Key,

@@ -150,6 +150,11 @@ impl Feed {
         self.ring().head()
     }
 
+    /// The latest rows of the epoch, at most `limit`, the newest first.
+    pub fn latest(&self, limit: usize) -> Vec<Arc<Row>> {
+        self.ring().latest(limit)
+    }
+
     /// The feed at this moment.
     pub fn state(&self) -> FeedState {
         self.state_of(&self.ring())

@@ -10,7 +10,7 @@ use std::{
 
 use super::{
     Row,
-    below::{Late, Place},
+    below::{Late, Lost, Place},
     history::{History, HistoryUnavailable},
     ring::Ring,
 };
@@ -24,8 +24,7 @@ const SINGLES: usize = 32;
 pub(super) enum Plan {
     /// Everything below the ring was taken: go on at its first slot.
     Done,
-    /// The order after this place is no longer known.
-    Forgotten,
+    Lost(Lost),
     Ask(Ask),
 }
 
@@ -52,7 +51,10 @@ pub(super) struct Answer {
 
 /// What lies between `place` and the ring.
 pub(super) fn plan(ring: &Ring, place: Place) -> Plan {
-    let Some(late) = ring.below().late_from(place) else { return Plan::Forgotten };
+    let late = match ring.below().late_from(place) {
+        Ok(late) => late,
+        Err(lost) => return Plan::Lost(lost),
+    };
     let singles: Vec<Key> = late.filter(|late| late.key <= place.base).map(|late| late.key).collect();
     let through = ring.below().max().unwrap_or(place.base).max(place.base);
     if through == place.base && singles.is_empty() {
@@ -93,16 +95,15 @@ pub(super) async fn read(history: History, ask: Ask, limit: usize) -> Result<Ans
 }
 
 /// The rows of an answer in the order of their commits, without those that the ring holds, and the
-/// place after them. `None`: the order is no longer known.
+/// place after them. `None`: the place was lost while the table was read.
 pub(super) fn weave(ring: &mut Ring, mut place: Place, answer: Answer) -> Option<(Vec<Arc<Row>>, Place)> {
     let Answer { rows, reached, mut singles } = answer;
-    let start = place.base;
     let epoch = ring.epoch();
     let mut in_order: BTreeMap<Key, Arc<Row>> = rows.into_iter().map(|row| (row.key(), row)).collect();
     in_order.retain(|&key, _| !ring.holds(EventId { epoch, key }));
     // A row committed after `reached` may have a key below it: its turn comes later.
     let mut late = Vec::new();
-    for &Late { key, after, .. } in ring.below().late_from(place)? {
+    for &Late { key, after, .. } in ring.below().late_from(place).ok()? {
         late.push((key, after, in_order.remove(&key)));
     }
 
@@ -110,15 +111,10 @@ pub(super) fn weave(ring: &mut Ring, mut place: Place, answer: Answer) -> Option
     for (key, after, row) in late.into_iter().take_while(|&(_, after, _)| after <= reached) {
         take_through(&mut in_order, after, &mut out);
         place.base = place.base.max(after);
-        let row = if key > start {
-            row
-        } else {
-            // It became late while the table was read: the next step asks for it.
-            let Some(row) = singles.remove(&key) else {
-                give(ring, &out);
-                return Some((out, place));
-            };
-            row
+        let Some(row) = row.map(Some).or_else(|| singles.remove(&key)) else {
+            // It was committed while the table was read: the next step asks for it.
+            give(ring, &out);
+            return Some((out, place));
         };
         out.extend(row);
         place.next_late += 1;

@@ -20,8 +20,6 @@ use crate::id::{Epoch, EventId, Key};
 pub(super) struct Ring {
     limits: Limits,
     epoch: Epoch,
-    /// Sequence number of the place where the epoch begins.
-    epoch_start: u64,
     /// The greatest key that the epoch has had.
     highest: Option<Key>,
     head: EventId,
@@ -86,7 +84,6 @@ impl Ring {
         Ring {
             limits: Limits { rows: limits.rows.max(1), ..limits },
             epoch: 1,
-            epoch_start: 0,
             highest: None,
             head: EventId { epoch: 1, key: 0 },
             slots: VecDeque::new(),
@@ -103,7 +100,6 @@ impl Ring {
 
     pub(super) fn begin_epoch(&mut self, epoch: Epoch) {
         self.epoch = epoch;
-        self.epoch_start = self.end();
         self.highest = None;
         self.head = EventId { epoch, key: 0 };
         self.below = Below::default();
@@ -173,7 +169,11 @@ impl Ring {
                         self.below.take(row.key(), slot.highest, early);
                     }
                 }
-                What::Gap(reason) if current => self.below.take_gap(slot.highest, reason),
+                What::Gap(reason) if current => {
+                    // Keys up to the next row's that were never seen here were lost in the gap.
+                    let next = self.slots.front().map_or(BEFORE_ALL, |next| next.highest.saturating_sub(1));
+                    self.below.take_gap(slot.highest.max(next), reason);
+                }
                 What::Gap(_) => {}
             }
         }
@@ -248,18 +248,39 @@ impl Ring {
         self.slots.get(usize::try_from(seq.checked_sub(self.first)?).ok()?)
     }
 
-    /// The id of the first row at `seq` or after it.
-    pub(super) fn row_from(&self, seq: u64) -> Option<EventId> {
+    /// The first row at `seq` or after it.
+    fn first_row(&self, seq: u64) -> Option<(u64, EventId)> {
         let skip = usize::try_from(seq.saturating_sub(self.first)).ok()?.min(self.slots.len());
-        self.slots.range(skip..).find_map(|slot| match &slot.what {
-            What::Row { row, .. } => Some(row.id()),
+        let numbered = (self.first + skip as u64..).zip(self.slots.range(skip..));
+        numbered.into_iter().find_map(|(seq, slot)| match &slot.what {
+            What::Row { row, .. } => Some((seq, row.id())),
             What::Gap(_) => None,
         })
+    }
+
+    /// The id of the first row at `seq` or after it.
+    pub(super) fn row_from(&self, seq: u64) -> Option<EventId> {
+        self.first_row(seq).map(|(_, id)| id)
+    }
+
+    /// The latest rows of the epoch, at most `limit`, the newest first.
+    pub(super) fn latest(&self, limit: usize) -> Vec<Arc<Row>> {
+        let rows = self.slots.iter().rev().take_while(|slot| slot.epoch == self.epoch);
+        let rows = rows.filter_map(|slot| match &slot.what {
+            What::Row { row, .. } => Some(row.clone()),
+            What::Gap(_) => None,
+        });
+        rows.take(limit).collect()
     }
 
     /// The oldest row.
     pub(super) fn oldest(&self) -> Option<EventId> {
         self.row_from(self.first)
+    }
+
+    /// Sequence number of the oldest row, or of the next slot where there is no row.
+    pub(super) fn oldest_seq(&self) -> u64 {
+        self.first_row(self.first).map_or_else(|| self.end(), |(seq, _)| seq)
     }
 
     /// At most `max_rows` rows from `seq` on, and no more once they have `max_bytes`; or the gap that is there.
@@ -300,11 +321,13 @@ impl Ring {
     pub(super) fn resolve(&self, id: EventId) -> Resolved {
         if let Some(&seq) = self.index.get(&id) {
             let early = matches!(self.slot(seq), Some(Slot { what: What::Row { early: true, .. }, .. }));
-            return if early { self.gap(Lost::Early, seq + 1) } else { Resolved::Ring(seq + 1) };
+            return match early {
+                true => Resolved::Gap { reason: Lost::Early.reason(), to: seq + 1 },
+                false => Resolved::Ring(seq + 1),
+            };
         }
         if id.epoch < self.epoch {
-            let reason = "the table's keys have started over since that id".into();
-            return Resolved::Gap { reason, to: self.first };
+            return self.resolve_past(id);
         }
         let ahead = || Resolved::Gap { reason: "the id is ahead of this feed".into(), to: self.end() };
         if id.epoch > self.epoch {
@@ -313,24 +336,29 @@ impl Ring {
         // `<epoch>-0` is where an epoch begins, before all its keys.
         let key = if id.key == 0 { BEFORE_ALL } else { id.key };
         match (self.highest, self.below.max()) {
-            (None, _) if key == BEFORE_ALL => Resolved::Ring(self.epoch_start.max(self.first)),
-            (None, _) => ahead(),
+            (None, _) if key != BEFORE_ALL => ahead(),
             (Some(highest), _) if key > highest => ahead(),
             (_, Some(below)) if key <= below => match self.below.place_after(key) {
                 Ok(place) => Resolved::Table(place),
-                Err(lost) => self.gap(lost, self.first),
+                Err(lost) => Resolved::Gap { reason: lost.reason(), to: self.oldest_seq() },
             },
-            _ => Resolved::Ring(self.first_above(key)),
+            _ => match self.below.gap_after(key) {
+                Ok(()) => Resolved::Ring(self.first_above(key)),
+                Err(lost) => Resolved::Gap { reason: lost.reason(), to: self.oldest_seq() },
+            },
         }
     }
 
-    fn gap(&self, lost: Lost, to: u64) -> Resolved {
-        let reason = match lost {
-            Lost::Forgotten => "the order of the rows after that id is no longer known".into(),
-            Lost::Gap(reason) => reason,
-            Lost::Early => "that row was read from the table before its turn".into(),
-        };
-        Resolved::Gap { reason, to }
+    /// What comes after an id of a past epoch that the ring does not hold.
+    fn resolve_past(&self, id: EventId) -> Resolved {
+        let skip = self.slots.partition_point(|slot| slot.epoch < id.epoch);
+        let to = self.first + skip as u64;
+        if id.key == 0 && skip > 0 {
+            // The ring reaches back to before that epoch.
+            return Resolved::Ring(to);
+        }
+        let to = self.first_row(to).map_or_else(|| self.end(), |(seq, _)| seq);
+        Resolved::Gap { reason: "the table's keys have started over since that id".into(), to }
     }
 
     /// Where the epoch's first row with a greater key is, or the gaps right before it.

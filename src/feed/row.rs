@@ -2,7 +2,7 @@
 //!
 //! Owns the SSE frame. Knows no ring and no cursor.
 
-use std::{ops::Range, sync::Arc};
+use std::{collections::HashMap, ops::Range, sync::Arc};
 
 use bytes::Bytes;
 
@@ -72,6 +72,21 @@ impl Row {
     pub fn value(&self, column: usize) -> Option<&[u8]> {
         let (start, end) = *self.values.get(column)?;
         self.json().get(start as usize..end as usize)
+    }
+
+    /// Whether the columns that both have say the same, for rows of two layouts of one table.
+    pub fn agrees_with(&self, other: &EncodedRow) -> bool {
+        let others: HashMap<&str, &[u8]> = (other.columns.iter().zip(&other.values))
+            .filter_map(|(name, (start, end))| {
+                Some((&**name, other.json.get(*start as usize..*end as usize)?))
+            })
+            .collect();
+        let mut both = self
+            .columns
+            .iter()
+            .enumerate()
+            .filter_map(|(column, name)| Some((self.value(column)?, *others.get(&**name)?)));
+        both.all(|(ours, theirs)| ours == theirs)
     }
 
     /// What the row takes in memory, about: with its place in the ring and in the index.

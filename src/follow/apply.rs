@@ -1,16 +1,20 @@
 //! What a commit does to the feed and to what is known: rows, looks at the table, new layouts, new
 //! epochs.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
+use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
 use super::{Ahead, Follower, session::Ended};
 use crate::{
     id::Key,
-    link::{Server, binlog_end, describe},
+    link::{Server, binlog_end},
     row::EncodedRow,
-    table::{SchemaError, Table},
+    table::{SchemaError, Table, TableError},
     tail::{
         Commit, Reread, TableChange, Tail,
         position::{FileOffset, Position},
@@ -20,13 +24,11 @@ use crate::{
 /// Rows of one SELECT.
 const BATCH: usize = 500;
 
-/// Keys below the greatest that a look compares; [`super::keys`] says how far below it begins.
-const WINDOW: usize = super::keys::OVERLAP as usize;
+/// Keys of one SELECT. More than a look's window, so that a look is one SELECT as a rule.
+const PAGE: usize = 5000;
 
-/// A server sends a commit before its own SELECTs see it: how long to wait between looks that find
-/// nothing though there must be something.
-const LOOKS: [Duration; 4] =
-    [Duration::ZERO, Duration::from_millis(5), Duration::from_millis(20), Duration::from_millis(75)];
+/// Rows by which a table is known again.
+const SAMPLE: usize = 8;
 
 impl Ahead {
     /// The binlog has been read up to `at`.
@@ -44,51 +46,41 @@ impl Follower {
         &mut self,
         commit: Commit,
         tail: &mut Tail,
+        server: &Server,
         table: &mut Table,
     ) -> Result<(), Ended> {
+        // Whatever can fail comes before anything is told.
         if let Some(change) = commit.change {
             self.table_changed(change, tail, table).await?;
         }
-        let decoded: Vec<Key> = match commit.reread {
-            Some(_) => commit.rows.iter().map(|row| row.key).collect(),
-            None => Vec::new(),
-        };
-        if !commit.rows.is_empty() {
-            self.publish(commit.rows, commit.committed_ms, table).await?;
+        if commit.reread == Some(Reread::Layout) {
+            // Perhaps the statement that changed it did not name the table.
+            self.reload(tail, table).await?;
         }
-        if let Some(why) = commit.reread {
-            // If the look fails the whole transaction comes again, with the rows that have been told.
-            self.ahead.keys.extend(decoded);
-            self.ahead.until = None;
-            self.look(why, commit.committed_ms, table).await?;
-            if self.ahead.until.is_none() {
-                self.ahead.until = tail.at().cloned();
+        if !commit.rows.is_empty() {
+            if self.looks.has_unlooked() {
+                // Their rows committed before these.
+                self.look(server, table).await?;
             }
+            self.check_for_restart_of_keys(&commit.rows, table).await?;
+        }
+        if let (Some(why), Some(before)) = (commit.reread, &self.position) {
+            debug!(reason = why.reason(), "the table is to tell which rows came");
+            self.looks.ask(why.names_table(), commit.insert_ids, before.clone(), commit.committed_ms);
+        }
+        if !commit.rows.is_empty() {
+            let mut rows = commit.rows;
+            if !self.ahead.keys.is_empty() {
+                rows.retain(|row| !self.ahead.keys.remove(&row.key));
+            }
+            self.hand_on(rows, Some(commit.committed_ms));
         }
         if let (Some(gtid), Some(position)) = (commit.gtid, &mut self.position)
             && let Some(set) = &mut position.gtid_set
         {
             set.insert(gtid);
         }
-        Ok(())
-    }
-
-    /// Publishes the rows of one transaction of the binlog, less those that a look brought already.
-    async fn publish(
-        &mut self,
-        mut rows: Vec<EncodedRow>,
-        committed_ms: u64,
-        table: &mut Table,
-    ) -> Result<(), Ended> {
-        let came_again =
-            |row: &EncodedRow| !self.keys.is_news(row.key) && !self.ahead.keys.contains(&row.key);
-        if rows.iter().any(came_again) {
-            self.key_came_again(table).await?;
-        }
-        if !self.ahead.keys.is_empty() {
-            rows.retain(|row| !self.ahead.keys.remove(&row.key));
-        }
-        self.hand_on(rows, Some(committed_ms));
+        self.looks.passed();
         Ok(())
     }
 
@@ -97,6 +89,7 @@ impl Follower {
         if rows.is_empty() {
             return;
         }
+        self.looks.told(rows.iter().map(|row| row.key));
         for row in &rows {
             self.keys.record(row.key);
             if row.replaced > 0 {
@@ -107,19 +100,51 @@ impl Follower {
         self.feed.publish(self.keys.epoch(), committed_ms, rows);
     }
 
-    /// A key that is known was inserted once more. Either a REPLACE, which is told again; or keys start
-    /// over after a DELETE and a restart or an ALTER: then the table's greatest key is below ours.
-    async fn key_came_again(&mut self, table: &mut Table) -> Result<(), Ended> {
-        let greatest = table.greatest_key().await?;
-        if greatest < self.keys.greatest() {
+    /// A key that is known may be inserted once more. Either it is a REPLACE, which is told again; or keys
+    /// start over, after a DELETE and a restart or an ALTER.
+    async fn check_for_restart_of_keys(
+        &mut self,
+        rows: &[EncodedRow],
+        table: &mut Table,
+    ) -> Result<(), Ended> {
+        let came_again =
+            |row: &EncodedRow| !self.keys.is_news(row.key) && !self.ahead.keys.contains(&row.key);
+        if rows.iter().any(came_again) && !self.is_same_table(table).await? {
             self.begin_epoch("keys are given out again");
         }
         Ok(())
     }
 
+    /// Whether the table still is the one whose rows were told last: it goes as far, and has one of them,
+    /// as it was told. A row may have been deleted or changed since, but hardly all of them.
+    async fn is_same_table(&mut self, table: &mut Table) -> Result<bool, Ended> {
+        if table.greatest_key().await? < self.keys.greatest() {
+            return Ok(false);
+        }
+        let sample = self.feed.latest(SAMPLE);
+        if sample.is_empty() {
+            return Ok(true); // nothing speaks against it
+        }
+        for told in sample {
+            let key = told.id().key;
+            let there = table.rows_between(key - 1, key, 1).await?;
+            if there.first().is_some_and(|row| told.agrees_with(row)) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     fn begin_epoch(&mut self, reason: &'static str) {
         self.keys.begin_epoch();
         self.ahead = Ahead::default();
+        self.unlogged.clear();
+        if self.looks.give_up() {
+            let reason = "rows were inserted by statements, and removed before they could be read";
+            warn!(reason, "rows are lost");
+            self.feed.mark_gap(reason.into());
+            self.status.gaps.add(1);
+        }
         self.feed.begin_epoch(self.keys.epoch());
         info!(epoch = self.keys.epoch(), reason, "keys start over");
     }
@@ -131,19 +156,8 @@ impl Follower {
         tail: &mut Tail,
         table: &mut Table,
     ) -> Result<(), Ended> {
-        match table.reload().await {
-            Ok(()) => {
-                tail.set_layout(Arc::clone(table.layout()));
-                self.feed.set_columns(Arc::clone(table.layout().names()));
-            }
-            Err(SchemaError::Server(err)) => return Err(SchemaError::Server(err).into()),
-            Err(err) => {
-                // Dropped or renamed away; whatever comes under the name will say so itself.
-                warn!(error = %err, "the table can't be read for now");
-                if change != TableChange::Emptied {
-                    return Ok(());
-                }
-            }
+        if !self.reload(tail, table).await? && change != TableChange::Emptied {
+            return Ok(());
         }
         if self.keys.greatest().is_none() {
             return Ok(());
@@ -152,7 +166,7 @@ impl Follower {
             TableChange::Layout => debug!("the table's layout was read again"),
             TableChange::Emptied => self.begin_epoch("the table was emptied"),
             TableChange::Swapped => {
-                if table.greatest_key().await? < self.keys.greatest() {
+                if !self.is_same_table(table).await? {
                     self.begin_epoch("another table stands under the name");
                 }
             }
@@ -160,28 +174,65 @@ impl Follower {
         Ok(())
     }
 
-    /// The binlog does not say which rows came: the table does.
-    async fn look(&mut self, why: Reread, committed_ms: u64, table: &mut Table) -> Result<(), Ended> {
+    /// Reads the layout again. `false` if the table can't be read for now: dropped or renamed away, and
+    /// whatever comes under the name will say so itself.
+    async fn reload(&mut self, tail: &mut Tail, table: &mut Table) -> Result<bool, Ended> {
+        match table.reload().await {
+            Ok(()) => {
+                tail.set_layout(Arc::clone(table.layout()));
+                self.feed.set_columns(Arc::clone(table.layout().names()));
+                Ok(true)
+            }
+            Err(err @ SchemaError::Server(_)) => Err(err.into()),
+            Err(err) => {
+                warn!(error = %err, "the table can't be read for now");
+                Ok(false)
+            }
+        }
+    }
+
+    /// The binlog did not say which rows came: the table does.
+    pub(super) async fn look(&mut self, server: &Server, table: &mut Table) -> Result<(), Ended> {
         self.status.table_reads.add(1);
-        if why == Reread::Layout {
-            // The DDL may have been one that did not name the table.
-            table.reload().await?;
+        let began = Instant::now();
+        let found = self.read_news(server, table, Some(self.looks.committed_ms())).await?;
+        let keys = &self.keys;
+        self.looks.looked(began, |key| !keys.is_news(key));
+        debug!(rows = found, "looked at the table");
+        Ok(())
+    }
+
+    /// Compares the table with what the binlog brought, while it brings nothing. A row that was there the
+    /// last time too, and still has not come, was not logged.
+    pub(super) async fn sweep(&mut self, server: &Server, table: &mut Table) -> Result<(), Ended> {
+        if self.keys.begins_with_the_next() {
+            return Ok(());
         }
-        let mut found = 0;
-        for wait in LOOKS {
-            if !wait.is_zero() {
-                tokio::time::sleep(wait).await;
+        let keys = match table.keys_between(self.keys.look_after(), Key::MAX, PAGE).await {
+            Err(TableError::Server(mysql_async::Error::Server(err))) => {
+                // Somebody holds a lock on the table: then nothing is inserted, either.
+                debug!(error = %err, "the table was not compared with the binlog this time");
+                return Ok(());
             }
-            found = self.read_news(table, Some(committed_ms)).await?;
-            if found > 0 || !why.names_table() {
-                break;
+            keys => keys?,
+        };
+        let news: HashSet<Key> = keys.into_iter().filter(|key| self.keys.is_news(*key)).collect();
+        let mut unlogged: Vec<Key> = news.intersection(&self.unlogged).copied().collect();
+        self.unlogged = news;
+        if !unlogged.is_empty() {
+            unlogged.sort_unstable();
+            let mut found = 0;
+            for key in unlogged {
+                found += self.tell_between(key - 1, key, table, None).await?;
             }
-        }
-        debug!(reason = why.reason(), rows = found, "looked at the table");
-        if found > 0 {
-            let server = describe(table.conn()).await?;
-            let end = binlog_end(table.conn(), &server).await?;
-            self.ahead.until = Some(end.at);
+            self.ahead.until = Some(binlog_end(table.conn(), server).await?.at);
+            warn!(
+                rows = found,
+                "rows are in the table that the binlog did not bring, they are told now. Does somebody insert with \
+                 SET sql_log_bin=0?"
+            );
+            self.status.unlogged.add(found as u64);
+            self.unlogged.clear();
         }
         Ok(())
     }
@@ -189,62 +240,85 @@ impl Follower {
     /// The position was lost: whatever the table has and we have not told comes now.
     pub(super) async fn catch_up(&mut self, table: &mut Table, server: &Server) -> Result<(), Ended> {
         self.status.table_reads.add(1);
-        let greatest = table.greatest_key().await?;
-        if greatest < self.keys.greatest() {
-            // Another life of the table, for instance a restored backup: none of our keys mean anything.
-            self.begin_epoch("the table's keys are below those that were told");
-            self.feed
-                .mark_gap("the table's keys have started over while the binlog position was lost".into());
+        if self.keys.greatest().is_some() && !self.is_same_table(table).await? {
+            // Another life of the table, for instance a restored backup: no key says what is missing.
+            self.begin_epoch("the table does not have the rows that were told");
+            let reason = "the table was replaced while the binlog position was lost";
+            warn!(reason, "rows may be missing");
+            self.feed.mark_gap(reason.into());
             self.status.gaps.add(1);
-            let rows = table.latest(self.settings.history).await?;
-            return self.seed(rows, table).await;
+            if let Some(greatest) = table.greatest_key().await? {
+                self.keys.set_older_through(greatest);
+                self.feed.mark_older(greatest);
+            }
+            return Ok(());
         }
-        let found = self.read_news(table, None).await?;
-        let end = binlog_end(table.conn(), server).await?;
-        self.ahead.until = Some(end.at);
+        let found = self.read_news(server, table, None).await?;
         info!(rows = found, "read the missing rows from the table");
         Ok(())
     }
 
-    /// Publishes every row of the table that is news, in key order. Returns how many.
-    async fn read_news(&mut self, table: &mut Table, committed_ms: Option<u64>) -> Result<usize, Ended> {
+    /// Tells every row of the table that is news, in key order. Returns how many.
+    ///
+    /// The keys come first, a page in one SELECT: it sees all rows of a transaction, or none.
+    async fn read_news(
+        &mut self,
+        server: &Server,
+        table: &mut Table,
+        committed_ms: Option<u64>,
+    ) -> Result<usize, Ended> {
         let mut found = 0;
         let mut after = self.keys.look_after();
-        if let Some(greatest) = self.keys.greatest() {
-            let keys = table.keys_between(after, greatest, WINDOW).await?;
-            let late: Vec<Key> = keys.into_iter().filter(|key| self.keys.is_news(*key)).collect();
-            for key in late {
-                let rows = table.rows_between(key - 1, key, 1).await?;
-                found += self.hand_on_ahead(rows, committed_ms);
-            }
-            after = greatest;
-        }
         loop {
-            let rows = table.rows_after(after, BATCH).await?;
-            let Some(last) = rows.last() else { return Ok(found) };
-            after = last.key;
-            found += self.hand_on_ahead(rows, committed_ms);
+            let page = table.keys_between(after, Key::MAX, PAGE).await?;
+            let Some(last) = page.last().copied() else { break };
+            for (first, last) in stretches(&page, |key| self.keys.is_news(key)) {
+                found += self.tell_between(first - 1, last, table, committed_ms).await?;
+            }
+            after = last;
+            if page.len() < PAGE {
+                break;
+            }
         }
+        if found > 0 {
+            self.ahead.until = Some(binlog_end(table.conn(), server).await?.at);
+        }
+        Ok(found)
     }
 
-    /// Rows that the binlog may bring again.
-    fn hand_on_ahead(&mut self, rows: Vec<EncodedRow>, committed_ms: Option<u64>) -> usize {
-        let count = rows.len();
-        if count > 0 {
+    /// Tells the rows with `after < key <= through` that are news. The binlog may bring them again.
+    async fn tell_between(
+        &mut self,
+        mut after: Key,
+        through: Key,
+        table: &mut Table,
+        committed_ms: Option<u64>,
+    ) -> Result<usize, Ended> {
+        let mut found = 0;
+        while after < through {
+            let mut rows = table.rows_between(after, through, BATCH).await?;
+            let Some(last) = rows.last() else { break };
+            after = last.key;
+            rows.retain(|row| self.keys.is_news(row.key));
+            found += rows.len();
             self.ahead.keys.extend(rows.iter().map(|row| row.key));
             self.ahead.until = None;
             self.hand_on(rows, committed_ms);
         }
-        count
+        Ok(found)
     }
 
     /// First start: the feed's history is the end of the table.
-    pub(super) async fn seed_from_table(&mut self, table: &mut Table, end: &Position) -> Result<(), Ended> {
+    pub(super) async fn seed_from_table(
+        &mut self,
+        table: &mut Table,
+        server: &Server,
+        end: &Position,
+    ) -> Result<(), Ended> {
         let rows = table.latest(self.settings.history).await?;
         self.seed(rows, table).await?;
         // What committed between the end of the binlog and the SELECT comes by both ways.
-        let server = describe(table.conn()).await?;
-        let now = binlog_end(table.conn(), &server).await?;
+        let now = binlog_end(table.conn(), server).await?;
         if now.at != end.at {
             self.ahead.keys = self.keys.recent().collect();
             self.ahead.until = Some(now.at);
@@ -289,5 +363,26 @@ impl Follower {
         let history = keys.iter().filter_map(|key| rows.remove(key)).collect();
         self.feed.publish(self.keys.epoch(), None, history);
         Ok(())
+    }
+}
+
+/// The first and the last of each stretch of `keys` that is news without a break.
+fn stretches(keys: &[Key], is_news: impl Fn(Key) -> bool) -> Vec<(Key, Key)> {
+    keys.chunk_by(|a, b| is_news(*a) == is_news(*b))
+        .filter_map(|stretch| Some((*stretch.first()?, *stretch.last()?)))
+        .filter(|(first, _)| is_news(*first))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stretches_of_news_are_read_at_once() {
+        let odd_and_low = |key: Key| key < 5 || key % 2 == 1;
+        assert_eq!(stretches(&[1, 3, 4, 6, 7, 8, 9, 11], odd_and_low), [(1, 4), (7, 7), (9, 11)]);
+        assert_eq!(stretches(&[], odd_and_low), []);
+        assert_eq!(stretches(&[6, 8], odd_and_low), []);
     }
 }

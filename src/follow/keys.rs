@@ -23,6 +23,8 @@ pub(super) struct Keys {
     known: HashSet<Key>,
     /// Keys up to here that are not in `recent` came earlier, or were never ours to tell.
     older_through: Option<Key>,
+    /// What is older than the next key is not news: a run that began at a chosen place in the binlog.
+    begins_with_the_next: bool,
     capacity: usize,
 }
 
@@ -35,6 +37,7 @@ impl Keys {
             recent: VecDeque::new(),
             known: HashSet::new(),
             older_through: None,
+            begins_with_the_next: false,
             capacity,
         }
     }
@@ -49,7 +52,7 @@ impl Keys {
     ) -> Self {
         let recent = from_runs(recent, capacity);
         let known = recent.iter().copied().collect();
-        Keys { epoch, greatest, recent, known, older_through, capacity }
+        Keys { epoch, greatest, recent, known, older_through, begins_with_the_next: false, capacity }
     }
 
     pub(super) fn epoch(&self) -> Epoch {
@@ -80,8 +83,21 @@ impl Keys {
         self.greatest = self.greatest.max(Some(through));
     }
 
+    /// Nothing was told so far, and whatever the table has already is not news.
+    pub(super) fn begin_with_the_next(&mut self) {
+        self.begins_with_the_next = true;
+    }
+
+    /// Whether [`Keys::begin_with_the_next`] was called and no key has come since.
+    pub(super) fn begins_with_the_next(&self) -> bool {
+        self.begins_with_the_next
+    }
+
     /// Takes down a key that came. `false` if it had come before.
     pub(super) fn record(&mut self, key: Key) -> bool {
+        if std::mem::take(&mut self.begins_with_the_next) {
+            self.older_through = Some(key - 1);
+        }
         let above = self.greatest.is_none_or(|greatest| key > greatest);
         if above {
             self.greatest = Some(key);

@@ -7,6 +7,7 @@ mod apply;
 mod backoff;
 mod history;
 mod keys;
+mod looks;
 mod saver;
 mod session;
 
@@ -15,7 +16,7 @@ use std::{collections::HashSet, ops::RangeInclusive, sync::Arc, time::Duration};
 use tokio::sync::{mpsc, watch};
 use tracing::{error, warn};
 
-use self::{backoff::Backoff, keys::Keys, saver::Saver, session::Ended};
+use self::{backoff::Backoff, keys::Keys, looks::Looks, saver::Saver, session::Ended};
 use crate::{
     checkpoint::{Checkpoint, CheckpointFile, ReadAhead, SavedPosition, from_runs, to_runs},
     feed::{Feed, history::HistoryRequest},
@@ -97,10 +98,15 @@ pub struct Follower {
     position: Option<Position>,
     keys: Keys,
     ahead: Ahead,
+    looks: Looks,
+    /// Keys that the table has and the binlog has not brought, as of the last sweep.
+    unlogged: HashSet<Key>,
     /// The feed has its history, and the position is known.
     begun: bool,
     /// The binlog has been read: from now on no problem ends the process.
     followed: bool,
+    /// An event came since the last report.
+    heard: bool,
     stop: watch::Receiver<bool>,
 }
 
@@ -143,8 +149,11 @@ impl Follower {
             position: None,
             keys: Keys::new(1, capacity),
             ahead: Ahead::default(),
+            looks: Looks::default(),
+            unlogged: HashSet::new(),
             begun: false,
             followed: false,
+            heard: false,
             stop,
         };
         let Some(checkpoint) = checkpoint else { return Ok(follower) };
@@ -172,6 +181,9 @@ impl Follower {
             checkpoint.older_through,
             capacity,
         );
+        if checkpoint.begins_with_the_next {
+            self.keys.begin_with_the_next();
+        }
         if let Some(ahead) = checkpoint.read_ahead {
             let keys = from_runs(&ahead.keys, AHEAD_KEYS).into_iter().collect();
             self.ahead = Ahead { keys, until: ahead.until.and_then(|until| until.parse().ok()) };
@@ -193,7 +205,7 @@ impl Follower {
             outcome = self.follow() => outcome,
             _ = stop.wait_for(|stopped| *stopped) => Ok(()),
         };
-        if self.begun {
+        if self.followed {
             self.saver.offer(self.checkpoint());
         }
         self.saver.finish().await;
@@ -237,20 +249,28 @@ impl Follower {
 
     /// What a restart needs, as of now.
     fn checkpoint(&self) -> Option<Checkpoint> {
+        let now = self.position.as_ref()?;
+        let mut position = now;
         let mut keys: Vec<Key> = self.ahead.keys.iter().copied().collect();
+        let mut until = if keys.is_empty() { Some(&now.at) } else { self.ahead.until.as_ref() };
+        if let Some((before, told)) = self.looks.hold() {
+            position = before;
+            keys.extend(told);
+            until = until.map(|until| if until.reaches(&now.at) { until } else { &now.at });
+        }
         keys.sort_unstable();
-        let ahead = (!keys.is_empty()).then(|| ReadAhead {
-            keys: to_runs(keys),
-            until: self.ahead.until.as_ref().map(ToString::to_string),
-        });
+        keys.dedup();
+        let ahead = (!keys.is_empty())
+            .then(|| ReadAhead { keys: to_runs(keys), until: until.map(ToString::to_string) });
         Some(Checkpoint {
             server: self.server.clone()?,
             table: self.settings.table.to_string(),
-            position: SavedPosition::from(self.position.as_ref()?),
+            position: SavedPosition::from(position),
             epoch: self.keys.epoch(),
             greatest_key: self.keys.greatest(),
             recent_keys: self.keys.runs(),
             older_through: self.keys.older_through(),
+            begins_with_the_next: self.keys.begins_with_the_next(),
             read_ahead: ahead,
             replica_id: self.replica_id,
             saved_at_ms: now_ms(),

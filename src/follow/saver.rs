@@ -125,11 +125,12 @@ mod tests {
         Checkpoint {
             server: Identity { flavour: Flavour::MySql, server_uuid: None, server_id: 1, host: None },
             table: "a.b".into(),
-            position: SavedPosition { file: "bin.000001".into(), offset, gtid_set: None },
+            position: SavedPosition { file: "bin.000001".into(), offset, file_began: None, gtid_set: None },
             epoch: 1,
             greatest_key: None,
             recent_keys: vec![],
             older_through: None,
+            begins_with_the_next: false,
             read_ahead: None,
             replica_id: 1,
             saved_at_ms: 0,

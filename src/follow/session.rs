@@ -13,12 +13,17 @@ use crate::{
     table::{SchemaError, Table, TableError},
     tail::{
         Registration, Start, TableName, Tail, TailError, Told,
+        gtid::GtidSet,
         position::{FileOffset, Position},
     },
 };
 
 /// The checkpoint is handed in at most this often.
 const SAVE_EVERY: Duration = Duration::from_secs(1);
+
+/// How often the table is compared with what the binlog brought: rows that were inserted with
+/// `sql_log_bin=0` are found by nothing else.
+const SWEEP_EVERY: Duration = Duration::from_secs(10);
 
 /// `/api/status` is at most this old.
 const REPORT_EVERY: Duration = Duration::from_millis(250);
@@ -103,7 +108,7 @@ impl Follower {
             let start = self.begin(&server, &end, earliest.take(), &mut table).await?;
             let tail = self.open_tail(&server, &start, &table).await;
             let lost = match tail {
-                Ok(tail) => self.read(tail, &mut table, &end.at, backoff).await,
+                Ok(tail) => self.read(tail, &server, &mut table, &end.at, backoff).await,
                 Err(err) => err,
             };
             match lost {
@@ -143,19 +148,22 @@ impl Follower {
         let Some(position) = self.position.clone() else {
             let start = match self.settings.start_from.clone() {
                 StartFrom::Checkpoint | StartFrom::Now => {
-                    self.seed_from_table(table, end).await?;
-                    Start::File(end.at.clone())
+                    self.seed_from_table(table, server, end).await?;
+                    file(end.at.clone())
                 }
-                StartFrom::Earliest => Start::File(earliest.unwrap_or_else(|| end.at.clone())),
-                StartFrom::File(at) => Start::File(at),
+                StartFrom::Earliest => file(earliest.unwrap_or_else(|| end.at.clone())),
+                StartFrom::File(at) => file(at),
                 StartFrom::Gtid(set) => Start::Gtid(set),
             };
             self.position = Some(match &start {
-                Start::File(at) if *at == end.at => end.clone(),
+                Start::File { at, .. } if *at == end.at => end.clone(),
                 // The set up to an arbitrary place is not known: resume by file alone.
-                Start::File(at) => Position { at: at.clone(), gtid_set: None },
-                Start::Gtid(set) => Position { at: FileOffset::unknown(), gtid_set: Some(set.clone()) },
+                Start::File { at, .. } => Position { at: at.clone(), began: None, gtid_set: None },
+                Start::Gtid(set) => by_gtid(set),
             });
+            if !matches!(self.settings.start_from, StartFrom::Checkpoint | StartFrom::Now) {
+                self.keys.begin_with_the_next();
+            }
             return self.begun(server, start).await;
         };
         if !self.begun {
@@ -164,22 +172,19 @@ impl Follower {
         let same_server = self.server.as_ref().is_none_or(|before| *before == server.identity);
         let start = match &position.gtid_set {
             _ if same_server && position.at.is_known() && position.at.offset <= LARGEST_OFFSET => {
-                Start::File(position.at)
+                Start::File { at: position.at, began: position.began }
             }
-            Some(set) if !set.is_empty() && !set.has_tags() => {
+            Some(set) if !set.is_empty() && !set.has_tags() && has_all(end, set) => {
                 // The old place would mean another one on this server.
-                self.position = Some(Position { at: FileOffset::unknown(), gtid_set: Some(set.clone()) });
+                self.position = Some(by_gtid(set));
                 Start::Gtid(set.clone())
             }
             _ => {
-                self.recover(
-                    "this is another server than before, without a GTID set to go on by",
-                    server,
-                    table,
-                )
-                .await?;
+                let reason =
+                    "this is another server than before, and does not have all that was told by GTID";
+                self.recover(reason, server, table).await?;
                 let position = self.position.as_ref().unwrap_or(end);
-                Start::File(position.at.clone())
+                file(position.at.clone())
             }
         };
         self.begun(server, start).await
@@ -189,12 +194,17 @@ impl Follower {
     async fn begun(&mut self, server: &Server, start: Start) -> Result<Start, Ended> {
         self.server = Some(server.identity.clone());
         if !self.begun {
-            self.saver.offer(self.checkpoint());
-            self.saver.attempted().await;
+            // A place that somebody chose may not be there, and then there is nothing to go on from.
+            if !self.keys.begins_with_the_next() {
+                self.saver.offer(self.checkpoint());
+                self.saver.attempted().await;
+            }
             self.begun = true;
         }
         match &start {
-            Start::File(at) => info!(position = %at, table = %self.settings.table, "reading the binlog"),
+            Start::File { at, .. } => {
+                info!(position = %at, table = %self.settings.table, "reading the binlog")
+            }
             Start::Gtid(set) => info!(gtid_set = %set, table = %self.settings.table, "reading the binlog"),
         }
         Ok(start)
@@ -214,27 +224,47 @@ impl Follower {
     async fn read(
         &mut self,
         mut tail: Tail,
+        server: &Server,
         table: &mut Table,
         target: &FileOffset,
         backoff: &mut Backoff,
     ) -> ReadError {
         let mut caught_up = false;
         let mut quiet = false;
+        let mut swept = Instant::now();
         let mut saved = Instant::now();
         let mut moved = true;
         let mut report = tokio::time::interval(REPORT_EVERY);
         loop {
             // By GTID the place in the file is not known before the first commit, but a server with nothing
             // more to say has said everything.
-            if !caught_up && tail.at().map_or(quiet, |at| at.reaches(target)) {
+            // What statements wrote before must have been looked for, too.
+            if !caught_up && !self.looks.has_unlooked() && tail.at().map_or(quiet, |at| at.reaches(target)) {
                 caught_up = true;
                 backoff.reset();
                 self.caught_up();
             }
+            let due = self.looks.due();
+            if due.is_some_and(|due| due <= Instant::now()) {
+                if let Err(ended) = self.look(server, table).await {
+                    tail.close().await;
+                    return ended.into();
+                }
+                moved = true;
+                continue;
+            }
             let told = tokio::select! {
                 biased;
                 told = tail.next() => told,
+                () = until(due) => continue,
                 _ = report.tick() => {
+                    if caught_up && swept.elapsed() >= SWEEP_EVERY {
+                        swept = Instant::now();
+                        if let Err(ended) = self.sweep(server, table).await {
+                            tail.close().await;
+                            return ended.into();
+                        }
+                    }
                     self.report();
                     if moved && saved.elapsed() >= SAVE_EVERY {
                         (saved, moved) = (Instant::now(), false);
@@ -244,8 +274,9 @@ impl Follower {
                 }
             };
             self.followed |= told.is_ok();
+            self.heard |= matches!(told, Ok(Told::Commit(_) | Told::Idle));
             let applied = match told {
-                Ok(Told::Commit(commit)) => self.apply(commit, &mut tail, table).await,
+                Ok(Told::Commit(commit)) => self.apply(commit, &mut tail, server, table).await,
                 Ok(Told::Idle) => Ok(()),
                 Ok(Told::Heartbeat) => {
                     self.status.update(|source| source.last_heartbeat_ms = Some(now_ms()));
@@ -262,9 +293,10 @@ impl Follower {
                 return ended.into();
             }
             if let (Some(at), Some(position)) = (tail.at(), &mut self.position)
-                && position.at != *at
+                && (position.at != *at || position.began != tail.began())
             {
                 position.at.clone_from(at);
+                position.began = tail.began();
                 self.ahead.passed(at);
                 moved = true;
             }
@@ -277,18 +309,22 @@ impl Follower {
         }
     }
 
-    fn caught_up(&self) {
+    fn caught_up(&mut self) {
         self.feed.set_ready();
         self.status.update(|source| source.link = status::Link::Following);
         self.report();
         info!(position = self.position.as_ref().map(tracing::field::display), "following");
     }
 
-    fn report(&self) {
+    fn report(&mut self) {
         let Some(position) = &self.position else { return };
         let gtid_set = position.gtid_set.as_ref().map(ToString::to_string);
         let at = position.to_string();
+        let heard = std::mem::take(&mut self.heard);
         self.status.update(|source| {
+            if heard {
+                source.last_event_ms = Some(now_ms());
+            }
             source.position = Some(at);
             source.gtid_set = gtid_set;
         });
@@ -317,6 +353,13 @@ impl Follower {
     /// The position is lost. Returns the end of the binlog that is the new one.
     async fn recover(&mut self, reason: &str, server: &Server, table: &mut Table) -> Result<Position, Ended> {
         let position = self.position.as_ref().map(ToString::to_string).unwrap_or_default();
+        if self.keys.begins_with_the_next() {
+            return Err(Ended::Fatal(format!(
+                "the server does not have position {position} ({reason}), and nothing was told before it by which the \
+                 table could say what is missing. Choose another --start-from: earliest, now, or a FILE:OFFSET out of \
+                 SHOW BINARY LOGS"
+            )));
+        }
         let end = binlog_end(table.conn(), server).await?;
         match self.settings.on_lost_position {
             OnLostPosition::Fail => {
@@ -335,6 +378,7 @@ impl Follower {
                 self.status.gaps.add(1);
                 if let Some(greatest) = table.greatest_key().await? {
                     self.keys.set_older_through(greatest);
+                    self.feed.mark_older(greatest);
                 }
             }
         }
@@ -357,6 +401,26 @@ impl From<Ended> for ReadError {
     fn from(ended: Ended) -> Self {
         ReadError::Ended(ended)
     }
+}
+
+/// At `due`; never without one.
+async fn until(due: Option<Instant>) {
+    match due {
+        Some(due) => tokio::time::sleep_until(due).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn file(at: FileOffset) -> Start {
+    Start::File { at, began: None }
+}
+
+fn has_all(end: &Position, set: &GtidSet) -> bool {
+    end.gtid_set.as_ref().is_some_and(|theirs| theirs.contains(set))
+}
+
+fn by_gtid(set: &GtidSet) -> Position {
+    Position { at: FileOffset::unknown(), began: None, gtid_set: Some(set.clone()) }
 }
 
 /// The beginning of the oldest binlog file.

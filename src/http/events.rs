@@ -21,12 +21,12 @@ use tokio::{
     sync::watch,
     time::{self, Instant, Interval, MissedTickBehavior},
 };
-use tracing::debug;
 
 use super::{
     App,
     clients::{Client, Kind},
     error::HttpError,
+    pause::Pause,
     query::{Filter, Query},
 };
 use crate::{
@@ -36,15 +36,12 @@ use crate::{
 };
 
 /// Rows that are taken from the feed in one step.
-const BATCH: usize = 128;
+const BATCH: usize = 250;
 
 /// When to come back, in milliseconds: after a lost connection, a shutdown, an overload.
 const RETRY_MS: std::ops::RangeInclusive<u32> = 2_000..=4_000;
 const RETRY_SHUTDOWN_MS: std::ops::RangeInclusive<u32> = 4_000..=10_000;
 const RETRY_OVERLOAD_MS: std::ops::RangeInclusive<u32> = 15_000..=45_000;
-
-/// Pauses between attempts to read older rows.
-const PAUSE: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
 
 pub(super) async fn events(State(app): State<Arc<App>>, request: Request) -> Result<Response, HttpError> {
     let columns = app.feed.state().columns;
@@ -83,7 +80,7 @@ struct Events {
     stopping: watch::Receiver<bool>,
     /// When older rows may be asked for again, after they could not be read.
     again_at: Option<Instant>,
-    pause: Duration,
+    pause: Pause,
     _client: Client,
 }
 
@@ -99,7 +96,7 @@ enum Stage {
 enum Turn {
     Stop,
     Ping,
-    Opened(Subscriber),
+    Opened(Box<Subscriber>),
     Next(Result<Next, HistoryUnavailable>),
 }
 
@@ -117,7 +114,7 @@ impl Events {
             ping,
             stopping: app.stopping.clone(),
             again_at: None,
-            pause: PAUSE.0,
+            pause: Pause::default(),
             _client: Client::count_in(&app, Kind::Events),
             app,
         }
@@ -142,11 +139,11 @@ impl Events {
                 Turn::Ping => return Some(self.ping()),
                 Turn::Opened(subscriber) => {
                     let hello = hello(subscriber.opened(), subscriber.cursor(), self.app.settings.heartbeat);
-                    self.stage = Stage::Open(Box::new(subscriber));
+                    self.stage = Stage::Open(subscriber);
                     return Some(hello);
                 }
                 Turn::Next(Ok(Next::Rows(rows))) => {
-                    self.pause = PAUSE.0;
+                    self.pause = Pause::default();
                     if let Some(chunk) = self.frames(&rows) {
                         return Some(chunk);
                     }
@@ -156,12 +153,7 @@ impl Events {
                     return Some(self.gap(&gap));
                 }
                 Turn::Next(Err(HistoryUnavailable)) => {
-                    debug!(
-                        pause_ms = self.pause.as_millis() as u64,
-                        "older rows can't be read, trying again"
-                    );
-                    self.again_at = Some(Instant::now() + self.pause.mul_f64(0.5 + 0.5 * fastrand::f64()));
-                    self.pause = (self.pause * 2).min(PAUSE.1);
+                    self.again_at = Some(Instant::now() + self.pause.next());
                 }
             }
         }
@@ -171,7 +163,7 @@ impl Events {
         let Events { stage, stopping, ping, again_at, .. } = self;
         let advance = async {
             match stage {
-                Stage::Opening(open) => Turn::Opened(open.await),
+                Stage::Opening(open) => Turn::Opened(Box::new(open.await)),
                 Stage::Open(subscriber) => {
                     if let Some(at) = *again_at {
                         time::sleep_until(at).await;

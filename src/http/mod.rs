@@ -6,8 +6,13 @@ mod accept;
 mod clients;
 mod error;
 mod events;
+mod metrics;
+mod old_page;
+mod pause;
 mod poll;
 mod query;
+mod status;
+mod www;
 
 use std::{
     io,
@@ -19,7 +24,7 @@ use std::{
 use axum::{
     Router,
     extract::Request,
-    http::{Uri, header},
+    http::header,
     middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::get,
@@ -100,7 +105,8 @@ fn open(app: Arc<App>) -> Router {
     let router = Router::new()
         .route("/events", get(events::events))
         .route("/poll", get(poll::poll))
-        .fallback(not_found);
+        .route("/backend.php", get(old_page::backend))
+        .fallback(www::page);
     finish(router, app)
 }
 
@@ -111,6 +117,10 @@ fn crowded(app: Arc<App>) -> Router {
 
 fn finish(router: Router<Arc<App>>, app: Arc<App>) -> Router {
     router
+        .route("/livez", get(status::livez))
+        .route("/readyz", get(status::readyz))
+        .route("/api/status", get(status::api_status))
+        .route("/metrics", get(status::metrics))
         .method_not_allowed_fallback(method_not_allowed)
         .layer(middleware::from_fn(check_and_label))
         .with_state(app)
@@ -127,10 +137,6 @@ async fn check_and_label(request: Request, next: Next) -> Response {
         .headers_mut()
         .insert(header::X_CONTENT_TYPE_OPTIONS, header::HeaderValue::from_static("nosniff"));
     response
-}
-
-async fn not_found(uri: Uri) -> HttpError {
-    HttpError::not_found(uri.path())
 }
 
 async fn method_not_allowed() -> HttpError {

@@ -20,7 +20,7 @@ use super::{
     error::HttpError,
     query::Query,
 };
-use crate::feed::{Gap, HistoryUnavailable, Next, Row, Subscriber};
+use crate::feed::{Gap, HistoryUnavailable, Next, Row};
 
 /// An answer that has become this long is sent, however many rows it may still have.
 const ANSWER_BYTES: usize = 4 << 20;
@@ -46,52 +46,44 @@ pub(super) async fn poll(State(app): State<Arc<App>>, request: Request) -> Resul
         return Ok(respond(answer(&app, &next, None, &Rows::default())));
     };
 
-    let mut rows = Rows::default();
-    let mut gap: Option<Gap> = None;
+    let (mut rows, mut gap) = (Rows::default(), None);
     let begin = subscriber.cursor();
-    loop {
+    let (next, gap) = loop {
         let cursor = subscriber.cursor();
-        // A gap that no row follows yet is told with that row: `next` can't name a place between.
+        // A gap that no row follows yet is told with that row: `next` can't name a place after it.
         let has_answer = rows.count > 0 || (gap.is_some() && cursor != begin);
         let room = query.limit.saturating_sub(rows.count);
-        let next = if room == 0 || rows.json.len() > ANSWER_BYTES {
+        let came = if room == 0 || rows.json.len() > ANSWER_BYTES {
             None
         } else if has_answer {
             subscriber.next(room).now_or_never()
         } else {
             tokio::select! {
                 biased;
-                next = subscriber.next(room) => Some(next),
+                came = subscriber.next(room) => Some(came),
                 _ = stopping.wait_for(|stopping| *stopping) => None,
                 () = sleep_until(deadline) => None,
             }
         };
-        match next {
+        match came {
             Some(Ok(Next::Rows(new))) => {
                 new.iter().filter(|row| query.filter.wants(row)).for_each(|row| rows.push(row));
             }
-            Some(Ok(Next::Gap(new))) if !has_answer => gap = gap.or(Some(new)),
+            Some(Ok(Next::Gap(first))) if !has_answer => gap = gap.or(Some(first)),
             Some(Err(HistoryUnavailable)) if !has_answer => return Err(HttpError::history_unavailable()),
-            _ => {
-                // A further gap, or trouble after the first rows, is for the next request.
-                let next = has_answer.then_some(cursor).flatten().or_else(|| subscriber.cursor());
-                let gap = gap.filter(|_| has_answer);
-                if gap.is_some() {
-                    app.status.gaps.add(1);
-                }
-                return Ok(respond(answer(&app, &next_text(next, &query, &subscriber), gap.as_ref(), &rows)));
-            }
+            // What came after the answer is for the next request.
+            Some(_) => break (cursor, gap),
+            None => break (subscriber.cursor(), gap.filter(|_| has_answer)),
         }
+    };
+    if gap.is_some() {
+        app.status.gaps.add(1);
     }
-}
-
-/// The id to come back with.
-fn next_text(next: Option<crate::id::EventId>, query: &Query, subscriber: &Subscriber) -> String {
-    match (next, &query.came_with) {
-        (Some(id), _) => id.to_string(),
-        (None, Some(came_with)) => came_with.clone(),
-        (None, None) => subscriber.opened().head.to_string(),
-    }
+    let next = match next {
+        Some(id) => id.to_string(),
+        None => query.came_with.unwrap_or_else(|| subscriber.opened().head.to_string()),
+    };
+    Ok(respond(answer(&app, &next, gap.as_ref(), &rows)))
 }
 
 /// The rows of an answer, as they will stand in it.

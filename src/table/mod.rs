@@ -22,6 +22,9 @@ use crate::{
 /// means that the table is locked or the server in trouble, and then doorcast must not add to it.
 const TIME_LIMIT: Duration = Duration::from_secs(30);
 
+/// How long a SELECT waits for somebody's lock on the table: rows of the binlog wait behind it.
+const LOCK_LIMIT: Duration = Duration::from_secs(5);
+
 /// An answer is cut after so many bytes of JSON, however few rows that are.
 const BATCH_BYTES: usize = 64 << 20;
 
@@ -261,7 +264,7 @@ async fn prepare(conn: &mut Conn) -> mysql_async::Result<()> {
     let limits = [
         format!("SET SESSION max_statement_time = {}", TIME_LIMIT.as_secs()),
         format!("SET SESSION max_execution_time = {}", TIME_LIMIT.as_millis()),
-        format!("SET SESSION lock_wait_timeout = {}", TIME_LIMIT.as_secs()),
+        format!("SET SESSION lock_wait_timeout = {}", LOCK_LIMIT.as_secs()),
     ];
     for limit in limits {
         match conn.query_drop(limit).await {

@@ -61,6 +61,10 @@ const MARIADB_STANDALONE: u8 = 1;
 /// Whether the event's checksum, where it has one, is that of its bytes. mysql_common takes it off
 /// without looking.
 pub(super) fn is_intact(event: &Event) -> bool {
+    // Events out of a compressed transaction have none of their own: it is the payload that has.
+    if !event.footer().get_checksum_enabled() {
+        return true;
+    }
     match (event.checksum(), event.footer().get_checksum_alg()) {
         (Some(sum), Ok(Some(algorithm))) if algorithm as u8 == 1 => {
             event.calc_checksum(algorithm) == u32::from_le_bytes(sum)
@@ -107,6 +111,13 @@ pub(super) fn mariadb_gtid(data: &[u8], server: u32) -> Option<(Gtid, bool)> {
         sequence: u64::from_le_bytes(*sequence),
     };
     Some((gtid, flags & MARIADB_STANDALONE != 0))
+}
+
+/// What AUTO_INCREMENT gave, if that is what an INTVAR event says.
+pub(super) fn insert_id(data: &[u8]) -> Option<u64> {
+    const INSERT_ID: u8 = 2;
+    let (kind, value) = data.split_first()?;
+    (*kind == INSERT_ID).then(|| value.first_chunk::<8>().map(|value| u64::from_le_bytes(*value)))?
 }
 
 /// Where a ROTATE event leads: file and offset.

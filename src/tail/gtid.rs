@@ -32,11 +32,14 @@ pub enum Gtid {
     },
 }
 
+/// Transaction numbers `first..=last`, ascending and apart.
+pub type Intervals = Vec<(u64, u64)>;
+
 /// A set of GTIDs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum GtidSet {
-    /// Intervals `first..=last` by server and tag, ascending and apart.
-    MySql(BTreeMap<([u8; 16], String), Vec<(u64, u64)>>),
+    /// By server and tag.
+    MySql(BTreeMap<([u8; 16], String), Intervals>),
     /// The last `(server, sequence)` of each domain.
     MariaDb(BTreeMap<u32, (u32, u64)>),
 }
@@ -63,6 +66,21 @@ impl GtidSet {
     /// Whether a MySQL set has tags, which mysql_async's dump request can't carry.
     pub fn has_tags(&self) -> bool {
         matches!(self, GtidSet::MySql(set) if set.keys().any(|(_, tag)| !tag.is_empty()))
+    }
+
+    /// Whether everything in `other` is in here, too; never for sets of two flavours.
+    pub fn contains(&self, other: &GtidSet) -> bool {
+        match (self, other) {
+            (GtidSet::MySql(ours), GtidSet::MySql(others)) => others.iter().all(|(key, intervals)| {
+                let ours = ours.get(key).map(Vec::as_slice).unwrap_or_default();
+                let within = |(first, last): &(u64, u64)| ours.iter().any(|(a, b)| a <= first && last <= b);
+                intervals.iter().all(within)
+            }),
+            (GtidSet::MariaDb(ours), GtidSet::MariaDb(others)) => others
+                .iter()
+                .all(|(domain, (_, sequence))| ours.get(domain).is_some_and(|(_, ours)| ours >= sequence)),
+            _ => false,
+        }
     }
 
     /// Whether nothing is in it.
@@ -220,6 +238,17 @@ mod tests {
              3e11fa47-71ca-11e1-9e33-c80aa9429563:1",
         );
         check("1-2-300,0-1-100", "0-1-100,1-2-300");
+    }
+
+    #[test]
+    fn contains_every_interval_or_not() {
+        let uuid = "3e11fa47-71ca-11e1-9e33-c80aa9429562";
+        let set = |text: &str| text.replace('U', uuid).parse::<GtidSet>().unwrap();
+        assert!(set("U:1-9").contains(&set("U:1-3:5-9")));
+        assert!(!set("U:1-3:5-9").contains(&set("U:1-9")));
+        assert!(!set("U:1-9").contains(&set("U:door:1")));
+        assert!(set("0-1-9,1-1-1").contains(&set("0-2-8")));
+        assert!(!set("0-1-9").contains(&set("1-1-1")) && !set("0-1-9").contains(&set("U:1")));
     }
 
     #[test]

@@ -36,7 +36,12 @@ const SILENT_PERIODS: u32 = 3;
 #[derive(Debug, Clone)]
 pub enum Start {
     /// At a byte offset.
-    File(FileOffset),
+    File {
+        /// The place.
+        at: FileOffset,
+        /// When the file must have begun, in Unix seconds, if that is known.
+        began: Option<u32>,
+    },
     /// After what the set holds.
     Gtid(GtidSet),
 }
@@ -58,6 +63,8 @@ pub struct Tail {
     account: String,
     /// Begun by GTID set, and no commit seen yet: the offset says nothing so far.
     offset_unknown: bool,
+    /// When the first file must have begun, until it is known.
+    expected: Option<u32>,
 }
 
 /// What the binlog tells.
@@ -125,9 +132,11 @@ impl Tail {
         within("asking for heartbeats", conn.query_drop(sql)).await?;
         let mut request = BinlogStreamRequest::new(registration.server_id).with_hostname(b"doorcast");
         let sids: Vec<Sid<'_>>;
+        let mut expected = None;
         let (at, offset_unknown) = match start {
-            Start::File(at) => {
+            Start::File { at, began } => {
                 request = request.with_filename(at.file.as_bytes()).with_pos(at.offset);
+                expected = *began;
                 (at.clone(), false)
             }
             Start::Gtid(set) => {
@@ -150,6 +159,7 @@ impl Tail {
             deadline: registration.heartbeat * SILENT_PERIODS,
             account: server.account.clone(),
             offset_unknown,
+            expected,
         })
     }
 
@@ -175,6 +185,13 @@ impl Tail {
             let step = self.assembler.accept(&event, |id| stream.get_tme(id));
             let step = step
                 .map_err(|malformed| TailError::Malformed { malformed, at: self.assembler.at().clone() })?;
+            if let (Some(expected), Some(began)) = (self.expected, self.assembler.began()) {
+                if expected != began {
+                    let file = &self.assembler.at().file;
+                    return Err(TailError::LostPosition(format!("{file} is not the file that it was")));
+                }
+                self.expected = None;
+            }
             match step {
                 Step::Commit(commit) => {
                     self.offset_unknown = false;
@@ -190,6 +207,11 @@ impl Tail {
     /// The end of what has been told; `None` while only the GTID set is known.
     pub fn at(&self) -> Option<&FileOffset> {
         (!self.offset_unknown).then(|| self.assembler.at())
+    }
+
+    /// When the file of [`Tail::at`] began, in Unix seconds, once that is known.
+    pub fn began(&self) -> Option<u32> {
+        self.assembler.began()
     }
 
     /// Decodes by another layout from here on.

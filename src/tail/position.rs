@@ -18,6 +18,9 @@ pub struct FileOffset {
 pub struct Position {
     /// Where the next event begins.
     pub at: FileOffset,
+    /// When the server began the file, in Unix seconds, as its first event says: after a RESET there is
+    /// another file under the same name. `None` while that event has not been read.
+    pub began: Option<u32>,
     /// What was committed up to there; `None` on a server without GTIDs.
     pub gtid_set: Option<GtidSet>,
 }
@@ -59,8 +62,12 @@ impl fmt::Display for FileOffset {
 }
 
 impl fmt::Display for Position {
+    /// The place, or the GTID set where only that is known.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.at.fmt(f)
+        match &self.gtid_set {
+            Some(set) if !self.at.is_known() => set.fmt(f),
+            _ => self.at.fmt(f),
+        }
     }
 }
 

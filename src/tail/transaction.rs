@@ -15,7 +15,10 @@ use super::{
     position::FileOffset,
     statement::{Names, Statement, TableChange, classify},
 };
-use crate::row::{EncodedRow, Image, Layout, RowImages};
+use crate::{
+    id::Key,
+    row::{EncodedRow, Image, Layout, RowImages},
+};
 
 /// Rows of one transaction that are kept in memory, in bytes of row images. Beyond it the table is read by
 /// key at the commit instead: a transaction of any size needs no more memory than this.
@@ -33,6 +36,9 @@ pub struct Commit {
     pub rows: Vec<EncodedRow>,
     /// Why the table must be read by key, too.
     pub reread: Option<Reread>,
+    /// Keys that AUTO_INCREMENT gave to statements that name the table; at least one of them is the
+    /// transaction's own.
+    pub insert_ids: Vec<Key>,
     /// What it did to the table itself.
     pub change: Option<TableChange>,
 }
@@ -121,6 +127,7 @@ struct Open {
     bytes: usize,
     reread: Option<Reread>,
     change: Option<TableChange>,
+    insert_ids: Vec<Key>,
 }
 
 /// See the module.
@@ -130,12 +137,16 @@ pub(super) struct Assembler {
     table: String,
     layout: Arc<Layout>,
     at: FileOffset,
+    /// When the file began, in Unix seconds, once its first event has been read.
+    began: Option<u32>,
     tables: HashMap<u64, Role>,
     gtid: Option<Gtid>,
     gtid_committed_ms: Option<u64>,
     /// A GTID event came, and not yet the end of its group.
     group_begun: bool,
     open: Option<Open>,
+    /// What AUTO_INCREMENT gave to the statement that comes next.
+    insert_id: Option<u64>,
     /// Where the compressed transaction ends that the events come from: they have no position.
     payload_end: Option<u32>,
 }
@@ -163,11 +174,13 @@ impl Assembler {
             table: name.table,
             layout,
             at,
+            began: None,
             tables: HashMap::new(),
             gtid: None,
             gtid_committed_ms: None,
             group_begun: false,
             open: None,
+            insert_id: None,
             payload_end: None,
         }
     }
@@ -175,6 +188,11 @@ impl Assembler {
     /// The end of what has been told: of the last commit, or of idle events behind it.
     pub(super) fn at(&self) -> &FileOffset {
         &self.at
+    }
+
+    /// When the file of [`Assembler::at`] began, in Unix seconds.
+    pub(super) fn began(&self) -> Option<u32> {
+        self.began
     }
 
     /// Decodes by another layout from here on.
@@ -228,6 +246,7 @@ impl Assembler {
                 // unfinished one was rolled back at its start.
                 self.tables.clear();
                 self.forget_open();
+                self.began = Some(header.timestamp());
                 return Ok(self.idle(event));
             }
             INCIDENT => {
@@ -245,8 +264,8 @@ impl Assembler {
             | MARIADB_START_ENCRYPTION => {
                 return Ok(self.idle(event));
             }
-            INTVAR
-            | RAND
+            INTVAR => self.insert_id = event::insert_id(data),
+            RAND
             | USER_VAR
             | ROWS_QUERY
             | MARIADB_ANNOTATE_ROWS
@@ -370,8 +389,11 @@ impl Assembler {
             Statement::Definition(change) => {
                 self.open.get_or_insert_default().change = Some(change);
             }
-            Statement::Write { names_table: true } => self.reread(Reread::Statement),
-            Statement::Write { names_table: false } => self.reread(Reread::OtherStatement),
+            Statement::Write { names_table } => {
+                self.reread(if names_table { Reread::Statement } else { Reread::OtherStatement });
+                let insert_id = self.insert_id.take().filter(|_| names_table);
+                self.open.get_or_insert_default().insert_ids.extend(insert_id.map(Key::from));
+            }
         }
         Ok(if lone { self.commit(event) } else { Step::Open })
     }
@@ -439,6 +461,9 @@ impl Assembler {
         let (file, offset) = event::rotate(event).ok_or(Malformed("ROTATE"))?;
         self.tables.clear();
         self.forget_open();
+        if self.at.file != file {
+            self.began = None;
+        }
         self.at = FileOffset { file, offset };
         Ok(Step::Idle)
     }
@@ -460,6 +485,7 @@ impl Assembler {
             committed_ms,
             rows: open.rows,
             reread: open.reread,
+            insert_ids: open.insert_ids,
             change: open.change,
         })
     }
@@ -494,6 +520,7 @@ impl Assembler {
         self.gtid = None;
         self.gtid_committed_ms = None;
         self.group_begun = false;
+        self.insert_id = None;
         self.payload_end = None;
     }
 }

@@ -13,7 +13,6 @@ const CONFIGURATION: i32 = 2;
 const SOURCE: i32 = 3;
 
 /// Runs it with a checkpoint of its own, and checks the status and what its last line says.
-#[track_caller]
 async fn ends(db: &str, more: &[&str], status: i32, says: &[&str]) {
     let folder = tempfile::tempdir().unwrap();
     ends_in(&folder, db, more, status, says).await;
@@ -118,6 +117,16 @@ async fn a_checkpoint_of_another_table_is_refused() {
     let (code, written) = run_to_end(&[&["--db", &*other.url()], &more[..]].concat()).await;
     assert_eq!(code, CONFIGURATION, "{written}");
     assert!(written.contains("its own --checkpoint"), "{written}");
+}
+
+#[tokio::test]
+async fn a_chosen_start_that_the_server_does_not_have_is_refused() {
+    for server in servers::all().await {
+        let database = servers::database(server, "start").await;
+        for start in ["binlog.999999:4", "binlog.000001:4294967000"] {
+            ends(&database.url(), &["--start-from", start], SOURCE, &[start, "SHOW BINARY LOGS"]).await;
+        }
+    }
 }
 
 #[tokio::test]

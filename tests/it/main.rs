@@ -1,5 +1,8 @@
 //! Integration tests on real servers, real sockets and a real browser.
 
+// Tests fail by panicking, their helpers too.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
+
 mod binlog;
 mod browser;
 mod character_sets;
@@ -11,7 +14,9 @@ mod follow;
 mod http;
 mod load;
 mod process;
+mod recovery;
 mod row_types;
+mod scene;
 mod second_opinion;
 mod servers;
 mod site;

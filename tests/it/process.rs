@@ -46,6 +46,11 @@ impl Doorcast {
         Doorcast { arguments: all, folder, child, reader, log, address, starts }
     }
 
+    /// What the next start is given, besides what every start is.
+    pub(crate) fn replace_arguments(&mut self, arguments: &[&str]) {
+        self.arguments = arguments.iter().map(ToString::to_string).collect();
+    }
+
     pub(crate) fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address)
     }

@@ -1,8 +1,6 @@
 //! Every column type, on every server: the JSON from the binlog is the JSON from a SELECT, byte for
 //! byte, and is what DESIGN §6 promises.
 
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "it is how a test fails")]
-
 use std::collections::HashMap;
 
 use doorcast::demo::binary::Flavour;

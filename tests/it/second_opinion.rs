@@ -3,8 +3,6 @@
 //! It has no signed integers, no negative TIME and no character set but UTF-8, knows the index of a
 //! label and not its text, and counts years from 1900 even for the year 0.
 
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "it is how a test fails")]
-
 use std::collections::HashMap;
 
 use base64::Engine;

@@ -33,6 +33,11 @@ pub(crate) fn kinds() -> Vec<&'static str> {
     binaries().iter().map(|(kind, _)| *kind).collect()
 }
 
+/// Runs a test for each kind, side by side.
+pub(crate) async fn each_kind(test: impl AsyncFn(&'static str)) {
+    join_all(kinds().into_iter().map(|kind| test(kind))).await;
+}
+
 /// A server that the test has for itself, with options on top of the usual ones.
 pub(crate) async fn private(kind: &str, extra_options: &[&str]) -> PrivateServer {
     let (_, binary) = binaries().iter().find(|(name, _)| *name == kind).expect("the kind is one of kinds()");

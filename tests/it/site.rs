@@ -15,12 +15,7 @@ use doorcast::{
     row::EncodedRow,
     status::{Link, Status, now_ms},
 };
-use tokio::{
-    net::TcpListener,
-    sync::{Notify, oneshot},
-    task::JoinHandle,
-    time::timeout,
-};
+use tokio::{net::TcpListener, sync::Notify, task::JoinHandle, time::timeout};
 
 /// Longer than anything takes on a busy machine, shorter than a person's patience.
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -72,7 +67,8 @@ pub(crate) struct Site {
     pub(crate) feed: Feed,
     pub(crate) status: Arc<Status>,
     pub(crate) table: Arc<Table>,
-    stop: Option<oneshot::Sender<()>>,
+    settings: Settings,
+    stop: Arc<Notify>,
     server: JoinHandle<std::io::Result<()>>,
 }
 
@@ -94,29 +90,30 @@ impl Site {
         let (history, mut requests) = History::channel();
         let feed = Feed::new(limits, history);
         let table = Arc::new(Table::default());
+        let answers = table.clone();
+        // It ends with the test's runtime.
+        tokio::spawn(async move {
+            while let Some(request) = requests.recv().await {
+                let rows = answers.read(request.after, request.through, request.limit);
+                let _ = request.reply.send(rows);
+            }
+        });
         let status = Arc::new(Status::new("door.vdooropen".into()));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
-        let (stop, stopped) = oneshot::channel::<()>();
-        let stopped = async {
-            let _ = stopped.await;
-        };
-        let served = http::serve(listener, feed.clone(), status.clone(), settings, stopped);
-        let answers = table.clone();
-        let server = tokio::spawn(async move {
-            let answering = async {
-                while let Some(request) = requests.recv().await {
-                    let rows = answers.read(request.after, request.through, request.limit);
-                    let _ = request.reply.send(rows);
-                }
-                std::future::pending().await
-            };
-            tokio::select! {
-                ended = served => ended,
-                () = answering => Ok(()),
-            }
-        });
-        Site { addr, feed, status, table, stop: Some(stop), server }
+        let stop = Arc::new(Notify::new());
+        let server = serve(listener, &feed, &status, &settings, &stop);
+        Site { addr, feed, status, table, settings, stop, server }
+    }
+
+    /// Stops, and begins again at the same address. `away` runs in between.
+    pub(crate) async fn restart(&mut self, away: impl FnOnce(&Self)) {
+        self.stop();
+        within("the server to stop", &mut self.server).await.unwrap().unwrap();
+        away(self);
+        let listener = TcpListener::bind(self.addr).await.unwrap();
+        self.stop = Arc::new(Notify::new());
+        self.server = serve(listener, &self.feed, &self.status, &self.settings, &self.stop);
     }
 
     pub(crate) fn url(&self, path: &str) -> String {
@@ -135,16 +132,39 @@ impl Site {
         self.feed.publish(epoch, Some(now_ms()), vec![row]);
     }
 
-    /// Asks it to stop.
-    pub(crate) fn stop(&mut self) {
-        drop(self.stop.take());
+    /// Its state, as `/api/status` tells it.
+    pub(crate) async fn state(&self) -> serde_json::Value {
+        let answer = client().get(self.url("/api/status")).send().await.unwrap();
+        serde_json::from_str(&answer.text().await.unwrap()).unwrap()
     }
 
-    /// Waits until it has stopped.
+    /// Waits until it serves so many clients of a kind.
+    pub(crate) async fn until_clients(&self, kind: &str, count: u64) {
+        within(kind, async { while self.state().await["clients"][kind] != count {} }).await;
+    }
+
+    /// Asks it to stop.
+    pub(crate) fn stop(&self) {
+        self.stop.notify_one();
+    }
+
+    /// Asks it to stop, and waits until it has.
     pub(crate) async fn stopped(self) -> std::io::Result<()> {
-        drop(self.stop);
+        self.stop();
         within("the server to stop", self.server).await.unwrap()
     }
+}
+
+fn serve(
+    listener: TcpListener,
+    feed: &Feed,
+    status: &Arc<Status>,
+    settings: &Settings,
+    stop: &Arc<Notify>,
+) -> JoinHandle<std::io::Result<()>> {
+    let stop = stop.clone();
+    let stopped = async move { stop.notified().await };
+    tokio::spawn(http::serve(listener, feed.clone(), status.clone(), settings.clone(), stopped))
 }
 
 /// A row as the access-control system writes it.
@@ -154,11 +174,22 @@ pub(crate) fn swipe(key: Key, doorno: i32, ynopen: &str) -> EncodedRow {
         &[
             ("vid", key.to_string()),
             ("doorno", doorno.to_string()),
-            ("rfsim", format!("\"{:016X}\"", key)),
-            ("optime", format!("\"20261120 {:06}\"", key.rem_euclid(1_000_000))),
+            ("rfsim", format!("\"{}\"", card(key))),
+            ("optime", format!("\"{}\"", time(key))),
             ("ynopen", format!("\"{ynopen}\"")),
         ],
     )
+}
+
+/// The card that swipe `key` was made with.
+pub(crate) fn card(key: Key) -> String {
+    format!("{:016X}", (key as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15))
+}
+
+/// When it was made, as the controller wrote it.
+pub(crate) fn time(key: Key) -> String {
+    let seconds = 7 * 3600 + key.rem_euclid(1_000) * 37 % 7200;
+    format!("20261120 {:02}{:02}{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60)
 }
 
 /// A row from its columns and their JSON texts.

@@ -1,0 +1,99 @@
+//! A server of the test's own, doorcast beside it, and a reader of each kind: what most claims about
+//! recovery are shown on.
+
+use doorcast::demo::server::PrivateServer;
+use mysql_async::{Conn, prelude::Queryable};
+
+use crate::{
+    clients::{Reader, Rows},
+    process::Doorcast,
+    servers::{self, PASSWORD},
+};
+
+/// See the module.
+pub(crate) struct Scene {
+    pub(crate) kind: &'static str,
+    pub(crate) server: PrivateServer,
+    /// As root, in database `doors`.
+    pub(crate) conn: Conn,
+    pub(crate) doorcast: Doorcast,
+    readers: Vec<Reader>,
+}
+
+impl Scene {
+    /// With options for the server and for doorcast.
+    pub(crate) async fn start(kind: &'static str, server_options: &[&str], options: &[&str]) -> Scene {
+        let server = servers::private(kind, server_options).await;
+        let mut root = server.root(None).await.unwrap();
+        servers::create(&mut root, "doors", "doorcast").await;
+        Scene::on(kind, server, options).await
+    }
+
+    /// On a server that has the table.
+    pub(crate) async fn on(kind: &'static str, server: PrivateServer, options: &[&str]) -> Scene {
+        let conn = server.root(Some("doors")).await.unwrap();
+        let doorcast = Doorcast::start(&url(&server), options).await;
+        let readers =
+            vec![Reader::sse(&doorcast, "?since=earliest"), Reader::poll(&doorcast, "?since=earliest")];
+        Scene { kind, server, conn, doorcast, readers }
+    }
+
+    /// Runs statements, one after the other.
+    pub(crate) async fn sql(&mut self, statements: &[&str]) {
+        for sql in statements {
+            self.conn.query_drop(*sql).await.unwrap_or_else(|err| panic!("{}: {sql}: {err}", self.kind));
+        }
+    }
+
+    /// Connects anew, after the server has gone and come.
+    pub(crate) async fn reconnect(&mut self) {
+        self.conn = self.server.root(Some("doors")).await.unwrap();
+    }
+
+    /// Waits until every reader has `count` rows.
+    pub(crate) async fn read(&mut self, count: usize) {
+        for reader in &mut self.readers {
+            reader.has(count).await;
+        }
+    }
+
+    /// Inserts the last row, and checks that each reader has exactly the rows of the table, each once,
+    /// with the same bytes. Returns the first reader's ids and rows.
+    pub(crate) async fn every_row_of_the_table_came_once(mut self) -> (Rows, Scene) {
+        // The last row by the binlog may overtake those that a look at the table brings.
+        let count: Option<usize> = self.conn.query_first("SELECT COUNT(*) FROM vdooropen").await.unwrap();
+        self.read(count.unwrap()).await;
+        let all = self.last_row().await;
+        let keys: Vec<i64> = self.conn.query("SELECT vid FROM vdooropen ORDER BY vid").await.unwrap();
+        for rows in &all {
+            let mut came: Vec<i64> =
+                rows.iter().map(|(id, _)| id.split_once('-').unwrap().1.parse().unwrap()).collect();
+            came.sort_unstable();
+            assert_eq!(came, keys, "{}", self.kind);
+        }
+        (all[0].clone(), self)
+    }
+
+    /// Inserts the last row and returns what each reader has.
+    pub(crate) async fn last_row(&mut self) -> Vec<Rows> {
+        let sql = "INSERT INTO vdooropen (doorno, rfsim, optime, ynopen) VALUES (999, 'END', '20261120 071500', 'N')";
+        self.conn.query_drop(sql).await.unwrap();
+        let mut all = Vec::new();
+        for reader in std::mem::take(&mut self.readers) {
+            all.push(reader.finish().await);
+        }
+        all
+    }
+}
+
+/// For doorcast: its own user, over TCP.
+pub(crate) fn url(server: &PrivateServer) -> String {
+    format!("mysql://doorcast:{PASSWORD}@127.0.0.1:{}/doors", server.port())
+}
+
+/// One swipe at `door`.
+pub(crate) fn swipe(door: u32) -> String {
+    format!(
+        "INSERT INTO vdooropen (doorno, rfsim, optime, ynopen) VALUES ({door}, '00A1', '20261120 071500', 'Y')"
+    )
+}
