@@ -15,8 +15,10 @@ mod image;
 mod json;
 mod jsonb;
 mod layout;
+mod metadata;
 mod temporal;
 mod value;
+mod wire;
 
 use std::sync::Arc;
 
