@@ -154,7 +154,7 @@ impl Follower {
             let reason = "rows were inserted by statements, and removed before they could be read";
             warn!(reason, "rows are lost");
             self.feed.mark_gap(reason.into());
-            self.status.gaps.add(1);
+            self.status.breaks.add(1);
         }
         self.feed.begin_epoch(self.keys.epoch());
         info!(epoch = self.keys.epoch(), reason, "keys start over");
@@ -257,7 +257,7 @@ impl Follower {
             let reason = "the table was replaced while the binlog position was lost";
             warn!(reason, "rows may be missing");
             self.feed.mark_gap(reason.into());
-            self.status.gaps.add(1);
+            self.status.breaks.add(1);
             if let Some(greatest) = table.greatest_key().await? {
                 self.keys.set_older_through(greatest);
                 self.feed.mark_older(greatest);

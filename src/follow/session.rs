@@ -379,7 +379,7 @@ impl Follower {
             OnLostPosition::Now => {
                 warn!(%position, reason, now = %end, "the position is lost, going on from now");
                 self.feed.mark_gap(format!("the binlog position was lost: {reason}"));
-                self.status.gaps.add(1);
+                self.status.breaks.add(1);
                 if let Some(greatest) = table.greatest_key().await? {
                     self.keys.set_older_through(greatest);
                     self.feed.mark_older(greatest);
