@@ -133,7 +133,11 @@ pub(super) async fn metrics(State(app): State<Arc<App>>) -> Response {
     text.counter("gaps_total", "Gaps that clients were told of.", status.gaps.get());
     text.counter("undecodable_total", "Bytes of text that did not decode.", status.undecodable.get());
     text.counter("table_reads_total", "Reads of the table in place of the binlog.", status.table_reads.get());
-    text.counter("unlogged_total", "Rows found in the table that the binlog did not bring.", status.unlogged.get());
+    text.counter(
+        "unlogged_total",
+        "Rows found in the table that the binlog did not bring.",
+        status.unlogged.get(),
+    );
     text.counter("breaks_total", "Times that rows may have been lost at the source.", status.breaks.get());
     text.counter(
         "checkpoint_failures_total",

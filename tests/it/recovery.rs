@@ -28,12 +28,6 @@ async fn purge(scene: &mut Scene) {
     .await;
 }
 
-async fn table_reads(scene: &Scene) -> u64 {
-    let status = crate::site::client().get(scene.doorcast.url("/api/status")).send().await.unwrap();
-    let status: serde_json::Value = serde_json::from_str(&status.text().await.unwrap()).unwrap();
-    status["table_reads"].as_u64().unwrap_or_else(|| panic!("{status}"))
-}
-
 #[tokio::test]
 async fn rows_of_statements_arrive_by_way_of_the_table() {
     each_kind(async |kind| {
@@ -129,6 +123,23 @@ async fn statements_across_a_kill_arrive_once() {
         }
         let (rows, _scene) = scene.every_row_of_the_table_came_once().await;
         assert_eq!(rows.len(), 14, "{kind}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn rows_that_a_look_at_the_table_finds_ahead_of_the_binlog_are_told_once() {
+    each_kind(async |kind| {
+        let mut scene = Scene::start(kind, &[], &[]).await;
+        scene.doorcast.signal("STOP");
+        scene.sql(&["SET SESSION binlog_format=STATEMENT", &swipe(1), "SET SESSION binlog_format=ROW"]).await;
+        for door in 2..=50 {
+            scene.sql(&[&swipe(door)]).await;
+        }
+        // It meets the statement first, and then row by row what the table has shown already.
+        scene.doorcast.signal("CONT");
+        let (rows, _scene) = scene.every_row_of_the_table_came_once().await;
+        assert_eq!(rows.len(), 51, "{kind}");
     })
     .await;
 }
@@ -292,7 +303,11 @@ async fn row_metadata_of_any_kind_is_fine() {
                 let mut scene = Scene::start(kind, &[&option], &[]).await;
                 scene.sql(&[&swipe(1)]).await;
                 scene.read(1).await;
-                assert_eq!(table_reads(&scene).await, 0, "{kind} {metadata}: straight from the binlog");
+                assert_eq!(
+                    scene.status().await["table_reads"],
+                    0,
+                    "{kind} {metadata}: straight from the binlog"
+                );
                 scene.every_row_of_the_table_came_once().await;
             }
         }
@@ -408,6 +423,7 @@ async fn columns_may_come_go_and_change_in_the_middle_of_the_stream() {
 async fn rows_without_binlog_are_found_by_the_table_and_said() {
     each_kind(async |kind| {
         let mut scene = Scene::start(kind, &[], &[]).await;
+        scene.logged = false;
         scene.sql(&["SET sql_log_bin=0", &swipe(1), "SET sql_log_bin=1"]).await;
         scene.read(1).await;
         let (rows, scene) = scene.every_row_of_the_table_came_once().await;
@@ -549,7 +565,7 @@ async fn a_promoted_replica_is_followed_on_by_gtid() {
         scene.server = replica;
         scene.conn = promoted;
         scene.doorcast.answers("/readyz", 200).await;
-        assert_eq!(table_reads(&scene).await, 0, "{kind}: by GTID, not by the table");
+        assert_eq!(scene.status().await["table_reads"], 0, "{kind}: by GTID, not by the table");
         let (rows, _scene) = scene.every_row_of_the_table_came_once().await;
         assert_eq!(rows.len(), 5, "{kind}");
         assert!(rows.iter().all(|(id, _)| id.starts_with("1-")), "{kind}: {rows:?}");

@@ -18,6 +18,8 @@ pub(crate) struct Scene {
     pub(crate) conn: Conn,
     pub(crate) doorcast: Doorcast,
     readers: Vec<Reader>,
+    /// Whether everything is logged, so that no row needs the sweep to be found.
+    pub(crate) logged: bool,
 }
 
 impl Scene {
@@ -35,7 +37,7 @@ impl Scene {
         let doorcast = Doorcast::start(&url(&server), options).await;
         let readers =
             vec![Reader::sse(&doorcast, "?since=earliest"), Reader::poll(&doorcast, "?since=earliest")];
-        Scene { kind, server, conn, doorcast, readers }
+        Scene { kind, server, conn, doorcast, readers, logged: true }
     }
 
     /// Runs statements, one after the other.
@@ -48,6 +50,12 @@ impl Scene {
     /// Connects anew, after the server has gone and come.
     pub(crate) async fn reconnect(&mut self) {
         self.conn = self.server.root(Some("doors")).await.unwrap();
+    }
+
+    /// What `/api/status` says.
+    pub(crate) async fn status(&self) -> serde_json::Value {
+        let answer = crate::site::client().get(self.doorcast.url("/api/status")).send().await.unwrap();
+        serde_json::from_str(&answer.text().await.unwrap()).unwrap()
     }
 
     /// Waits until every reader has `count` rows.
@@ -64,6 +72,10 @@ impl Scene {
         let count: Option<usize> = self.conn.query_first("SELECT COUNT(*) FROM vdooropen").await.unwrap();
         self.read(count.unwrap()).await;
         let all = self.last_row().await;
+        if self.logged {
+            let status = self.status().await;
+            assert_eq!(status["unlogged"], 0, "{}: the sweep had to find rows: {status}", self.kind);
+        }
         let keys: Vec<i64> = self.conn.query("SELECT vid FROM vdooropen ORDER BY vid").await.unwrap();
         for rows in &all {
             let mut came: Vec<i64> =
