@@ -185,6 +185,7 @@ async fn on_lost_position_fail_ends_with_status_3_and_now_tells_of_a_gap() {
         scene.doorcast.start_again().await;
         scene.doorcast.answers("/readyz", 200).await;
         scene.sql(&[&swipe(4)]).await;
+        // Answered with the row after the gap, whenever that comes.
         let answer = crate::site::client().get(scene.doorcast.url("/poll?since=1-1")).send().await.unwrap();
         let answer: serde_json::Value = serde_json::from_str(&answer.text().await.unwrap()).unwrap();
         assert_eq!(answer["gap"]["after"], "1-1", "{kind}: {answer}");
