@@ -5,10 +5,13 @@
 
 mod apply;
 mod backoff;
+mod ended;
 mod history;
 mod keys;
 mod looks;
+mod news;
 mod saver;
+mod seed;
 mod session;
 
 use std::{collections::HashSet, ops::RangeInclusive, sync::Arc, time::Duration};
@@ -16,7 +19,7 @@ use std::{collections::HashSet, ops::RangeInclusive, sync::Arc, time::Duration};
 use tokio::sync::{mpsc, watch};
 use tracing::{error, warn};
 
-use self::{backoff::Backoff, keys::Keys, looks::Looks, saver::Saver, session::Ended};
+use self::{backoff::Backoff, ended::Ended, keys::Keys, looks::Looks, saver::Saver};
 use crate::{
     checkpoint::{Checkpoint, CheckpointFile, ReadAhead, SavedPosition, from_runs, to_runs},
     feed::{Feed, history::HistoryRequest},
@@ -120,6 +123,9 @@ struct Ahead {
 
 /// Bounds what a checkpoint can make us allocate.
 const AHEAD_KEYS: usize = 10_000_000;
+
+/// Rows of one SELECT.
+const BATCH: usize = 500;
 
 /// Keys in the checkpoint: enough for the feed's history, within what a save a second can write.
 const RECENT_KEYS: RangeInclusive<usize> = 1_000..=100_000;
