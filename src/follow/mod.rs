@@ -107,6 +107,9 @@ pub struct Follower {
     followed: bool,
     /// An event came since the last report.
     heard: bool,
+    /// What was told before this run is known, or has been read again. Not so after a kill: then the last
+    /// second is not in the checkpoint.
+    told_is_known: bool,
     stop: watch::Receiver<bool>,
 }
 
@@ -154,6 +157,7 @@ impl Follower {
             begun: false,
             followed: false,
             heard: false,
+            told_is_known: true,
             stop,
         };
         let Some(checkpoint) = checkpoint else { return Ok(follower) };
@@ -174,6 +178,7 @@ impl Follower {
     fn resume(&mut self, checkpoint: Checkpoint, capacity: usize) -> Result<(), FollowError> {
         self.position = Some(checkpoint.position.parse().map_err(FollowError::Configuration)?);
         self.server = Some(checkpoint.server);
+        self.told_is_known = checkpoint.at_rest;
         self.keys = Keys::restore(
             checkpoint.epoch,
             checkpoint.greatest_key,
@@ -278,6 +283,7 @@ impl Follower {
             read_ahead: ahead,
             replica_id: self.replica_id,
             saved_at_ms: now_ms(),
+            at_rest: false,
         })
     }
 }

@@ -10,6 +10,7 @@ mod clients;
 mod deadline;
 mod demo;
 mod failures;
+mod faults_found;
 mod follow;
 mod http;
 mod load;
