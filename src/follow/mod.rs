@@ -74,6 +74,8 @@ pub struct Settings {
     pub server_id: Option<u32>,
     /// How often the server must speak on an idle link.
     pub heartbeat: Duration,
+    /// Pause between attempts on what only a person can mend; up to twice as long, by chance.
+    pub retry: Duration,
 }
 
 /// Why following came to an end.
@@ -231,7 +233,7 @@ impl Follower {
                     wait
                 }
                 Ended::Person(_) if self.followed => {
-                    let wait = backoff.slow();
+                    let wait = self.settings.retry.mul_f64(1.0 + fastrand::f64());
                     error!(error = %ended, retry_in_s = wait.as_secs(), "the server needs a person");
                     wait
                 }
