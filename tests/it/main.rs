@@ -13,6 +13,7 @@ mod failures;
 mod faults_found;
 mod follow;
 mod http;
+mod link;
 mod load;
 mod process;
 mod proxy;
