@@ -77,6 +77,8 @@ pub struct Settings {
     pub server_id: Option<u32>,
     /// How often the server must speak on an idle link.
     pub heartbeat: Duration,
+    /// Pause between attempts on what only a person can mend; up to twice as long, by chance.
+    pub retry: Duration,
 }
 
 /// Why following came to an end.
@@ -110,6 +112,9 @@ pub struct Follower {
     followed: bool,
     /// An event came since the last report.
     heard: bool,
+    /// What was told before this run is known, or has been read again. Not so after a kill: then the last
+    /// second is not in the checkpoint.
+    told_is_known: bool,
     stop: watch::Receiver<bool>,
 }
 
@@ -160,6 +165,7 @@ impl Follower {
             begun: false,
             followed: false,
             heard: false,
+            told_is_known: true,
             stop,
         };
         let Some(checkpoint) = checkpoint else { return Ok(follower) };
@@ -180,6 +186,7 @@ impl Follower {
     fn resume(&mut self, checkpoint: Checkpoint, capacity: usize) -> Result<(), FollowError> {
         self.position = Some(checkpoint.position.parse().map_err(FollowError::Configuration)?);
         self.server = Some(checkpoint.server);
+        self.told_is_known = checkpoint.at_rest;
         self.keys = Keys::restore(
             checkpoint.epoch,
             checkpoint.greatest_key,
@@ -232,7 +239,7 @@ impl Follower {
                     wait
                 }
                 Ended::Person(_) if self.followed => {
-                    let wait = backoff.slow();
+                    let wait = self.settings.retry.mul_f64(1.0 + fastrand::f64());
                     error!(error = %ended, retry_in_s = wait.as_secs(), "the server needs a person");
                     wait
                 }
@@ -284,6 +291,7 @@ impl Follower {
             read_ahead: ahead,
             replica_id: self.replica_id,
             saved_at_ms: now_ms(),
+            at_rest: false,
         })
     }
 }

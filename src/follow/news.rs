@@ -79,9 +79,29 @@ impl Follower {
             }
             return Ok(());
         }
+        if !self.told_is_known {
+            self.renumber();
+        }
         let found = self.read_news(server, table, None).await?;
         info!(rows = found, "read the missing rows from the table");
         Ok(())
+    }
+
+    /// After a kill nobody knows which rows were told last, and in which order, and now the binlog does not
+    /// tell, either. With new ids for what comes now, a client that had some of those rows is told of a gap
+    /// and gets all of them; others go on as ever.
+    fn renumber(&mut self) {
+        self.keys.renumber();
+        self.feed.begin_epoch(self.keys.epoch());
+        if let Some(greatest) = self.keys.greatest() {
+            self.feed.mark_older(greatest);
+        }
+        self.told_is_known = true;
+        warn!(
+            epoch = self.keys.epoch(),
+            "doorcast was killed, and then the position was lost: clients that have rows of the last second before \
+             get them again"
+        );
     }
 
     /// Tells every row of the table that is news, in key order. Returns how many.

@@ -265,6 +265,7 @@ impl Follower {
     }
 
     fn caught_up(&mut self) {
+        self.told_is_known = true;
         self.feed.set_ready();
         self.status.update(|source| source.link = status::Link::Following);
         self.report();
