@@ -1,5 +1,8 @@
 //! The network between two programs, as the tests want it: a TCP proxy that can stall, trickle and cut.
 
+// The fault suite uses the rest.
+#![allow(dead_code)]
+
 use std::{
     net::SocketAddr,
     sync::{Arc, Mutex},
