@@ -107,6 +107,8 @@ pub struct Follower {
     followed: bool,
     /// An event came since the last report.
     heard: bool,
+    /// Behind which place the binlog could not be read the last time, and how often in a row.
+    unreadable: Option<(FileOffset, u32)>,
     stop: watch::Receiver<bool>,
 }
 
@@ -154,6 +156,7 @@ impl Follower {
             begun: false,
             followed: false,
             heard: false,
+            unreadable: None,
             stop,
         };
         let Some(checkpoint) = checkpoint else { return Ok(follower) };

@@ -33,8 +33,19 @@ impl Scene {
 
     /// On a server that has the table.
     pub(crate) async fn on(kind: &'static str, server: PrivateServer, options: &[&str]) -> Scene {
+        let db = url(&server);
+        Scene::through(kind, server, &db, options).await
+    }
+
+    /// On a server that doorcast reaches as `db` says.
+    pub(crate) async fn through(
+        kind: &'static str,
+        server: PrivateServer,
+        db: &str,
+        options: &[&str],
+    ) -> Scene {
         let conn = server.root(Some("doors")).await.unwrap();
-        let doorcast = Doorcast::start(&url(&server), options).await;
+        let doorcast = Doorcast::start(db, options).await;
         let readers =
             vec![Reader::sse(&doorcast, "?since=earliest"), Reader::poll(&doorcast, "?since=earliest")];
         Scene { kind, server, conn, doorcast, readers, logged: true }
