@@ -65,12 +65,28 @@ pub(crate) enum Fault {
     Twin,
     /// Any of the above, by chance.
     Any,
+    /// Any of the above that leaves doorcast running, by chance.
+    Lasting,
 }
 
 impl Fault {
-    /// All but [`Fault::Any`].
+    /// All that are something of their own.
     pub(crate) fn each() -> Vec<Fault> {
-        Fault::value_variants().iter().copied().filter(|fault| *fault != Fault::Any).collect()
+        let by_chance = [Fault::Any, Fault::Lasting];
+        Fault::value_variants().iter().copied().filter(|fault| !by_chance.contains(fault)).collect()
+    }
+
+    fn leaves_doorcast_running(self) -> bool {
+        !matches!(
+            self,
+            Fault::DoorcastKill
+                | Fault::DoorcastStop
+                | Fault::Purge
+                | Fault::Reset
+                | Fault::KillPurge
+                | Fault::StatementKill
+                | Fault::DiskFull
+        )
     }
 
     pub(crate) fn name(self) -> &'static str {
@@ -99,15 +115,19 @@ impl Fault {
             Fault::Hostile => "hostile clients",
             Fault::Twin => "second replica, same server_id",
             Fault::Any => "any of these",
+            Fault::Lasting => "any but on doorcast itself",
         }
     }
 
-    /// Itself, or one by chance for [`Fault::Any`].
+    /// Itself, or one by chance for [`Fault::Any`] and [`Fault::Lasting`].
     pub(crate) fn or_by_chance(self, random: &mut fastrand::Rng) -> Fault {
+        let mut each = Fault::each();
         match self {
-            Fault::Any => random.choice(Fault::each()).unwrap_or(Fault::LinkCut),
-            fault => fault,
+            Fault::Any => {}
+            Fault::Lasting => each.retain(|fault| fault.leaves_doorcast_running()),
+            fault => return fault,
         }
+        random.choice(each).unwrap_or(self)
     }
 
     /// Whether rows may come by way of the table, and then in key order.
@@ -265,7 +285,7 @@ impl Fault {
                 stage.all_have_a_row().await?;
             }
             Fault::Twin => twin(stage).await?,
-            Fault::Any => {}
+            Fault::Any | Fault::Lasting => {}
         }
         Ok(())
     }

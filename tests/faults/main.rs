@@ -68,7 +68,7 @@ use tokio::time::Instant;
 use crate::{
     fault::Fault,
     stage::Stage,
-    verdict::{Outcome, Verdict},
+    verdict::{Outcome, Size, Verdict, growth},
 };
 
 /// Faults at random, under a steady load, on every server.
@@ -84,10 +84,11 @@ struct Options {
     /// Only these servers, for instance mariadb-10.11,mysql-9.7
     #[arg(long, value_delimiter = ',')]
     servers: Vec<String>,
-    /// Only these faults; `any` is one after the other, by chance
+    /// Only these faults; `any` is one after the other, by chance, `lasting` the same but for those that
+    /// restart doorcast
     #[arg(long, value_delimiter = ',', value_enum)]
     faults: Vec<Fault>,
-    /// After that so many minutes of faults by chance on each server, with one doorcast
+    /// After that so many minutes of `lasting` on each server, to see whether doorcast grows
     #[arg(long)]
     minutes: Option<f64>,
     /// Servers at a time
@@ -124,7 +125,9 @@ async fn on_server(kind: &'static str, options: &Options) -> Vec<Outcome> {
     let mut plan: Vec<(Fault, Until)> =
         faults.into_iter().map(|fault| (fault, Until::Rounds(options.rounds))).collect();
     plan.extend(
-        options.minutes.map(|minutes| (Fault::Any, Until::Passed(Duration::from_secs_f64(minutes * 60.0)))),
+        options
+            .minutes
+            .map(|minutes| (Fault::Lasting, Until::Passed(Duration::from_secs_f64(minutes * 60.0)))),
     );
     let mut server = None;
     let mut outcomes = Vec::new();
@@ -178,6 +181,7 @@ async fn one_fault(
     let began = Instant::now();
     let mut rounds = 0;
     let mut trouble = None;
+    let mut sizes = Vec::new();
     while trouble.is_none() && !until.reached(rounds, began) {
         let this = fault.or_by_chance(&mut random);
         rounds += 1;
@@ -185,10 +189,14 @@ async fn one_fault(
         if let Some(err) = &trouble {
             eprintln!("{kind}, {}, round {rounds}: {err:#}", this.name());
         }
+        if fault == Fault::Lasting {
+            sizes.push(stage.size()?);
+        }
     }
     let trouble = trouble.map(|err| format!("round {rounds}: {err:#}"));
-    let (verdict, server): (Verdict, PrivateServer) = stage.close(trouble, fault.leaves()).await?;
-    Ok((Outcome { server: kind, fault: fault.name(), rounds, verdict }, server))
+    let (mut verdict, server): (Verdict, PrivateServer) = stage.close(trouble, fault.leaves()).await?;
+    verdict.problems.extend(growth(&sizes));
+    Ok((Outcome { server: kind, fault: fault.name(), rounds, verdict, sizes }, server))
 }
 
 fn name_hash(name: &str) -> u64 {
@@ -210,6 +218,18 @@ fn report(options: &Options, outcomes: &[Outcome]) -> String {
             outcome.rounds,
             silence.as_secs_f64()
         );
+    }
+    let lasting: Vec<&Outcome> = outcomes.iter().filter(|outcome| !outcome.sizes.is_empty()).collect();
+    if !lasting.is_empty() {
+        text += "\n| server | doorcast after … rounds | memory | descriptors | threads |\n|---|--:|--:|--:|--:|\n";
+    }
+    for Outcome { server, sizes, .. } in lasting {
+        for part in 1..=4 {
+            let round = (sizes.len() * part / 4).max(1);
+            let Size { resident_kib, descriptors, threads } = sizes[round - 1];
+            let memory = resident_kib as f64 / 1024.0;
+            let _ = writeln!(text, "| {server} | {round} | {memory:.1} MiB | {descriptors} | {threads} |");
+        }
     }
     for outcome in outcomes.iter().filter(|outcome| !outcome.is_good()) {
         let _ = writeln!(text, "\n{}, {}:", outcome.server, outcome.fault);

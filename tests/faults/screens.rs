@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashSet,
+    hash::{DefaultHasher, Hash, Hasher},
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -33,13 +34,16 @@ pub(crate) struct Record {
     /// Answers that it could not make sense of.
     pub(crate) complaints: Vec<String>,
     cursor: Option<String>,
+    /// What it waits for.
+    waits_for: &'static str,
 }
 
 #[derive(Debug)]
 pub(crate) struct Row {
     pub(crate) epoch: u32,
     pub(crate) key: i64,
-    pub(crate) json: String,
+    /// A hash of its JSON, which tells as well whether it is right.
+    pub(crate) json: u64,
     pub(crate) at: Instant,
     /// How many gaps it had been told of.
     pub(crate) gaps: usize,
@@ -68,6 +72,11 @@ impl Screen {
     pub(crate) async fn has(&mut self, key: i64) {
         let record = &self.record;
         let _ = self.changed.wait_for(|()| record.lock().unwrap().keys.contains(&key)).await;
+    }
+
+    /// What it waits for, for people.
+    pub(crate) fn waits_for(&self) -> &'static str {
+        self.record.lock().unwrap().waits_for
     }
 
     /// Stops reading.
@@ -104,6 +113,10 @@ impl Reader {
         }
     }
 
+    fn waits_for(&self, what: &'static str) {
+        self.record.lock().unwrap().waits_for = what;
+    }
+
     fn cursor(&self) -> Option<String> {
         self.record.lock().unwrap().cursor.clone()
     }
@@ -113,7 +126,9 @@ impl Reader {
         if let Some(cursor) = self.cursor() {
             request = request.header("Last-Event-ID", cursor);
         }
+        self.waits_for("an event stream's head");
         let mut response = request.send().await?;
+        self.waits_for("an event");
         ensure!(response.status() == 200, "an event stream answered {}", response.status());
         let mut buffer = Vec::new();
         while let Some(chunk) = response.chunk().await? {
@@ -167,7 +182,9 @@ impl Reader {
             Some(cursor) => format!("{}/poll?since={cursor}&timeout=5&limit=200", self.base),
             None => format!("{}/poll?timeout=1", self.base),
         };
+        self.waits_for("a poll's head");
         let response = self.http.get(url).send().await?.error_for_status()?;
+        self.waits_for("a poll's body");
         let body = response.bytes().await?;
         let answer: Answer = serde_json::from_slice(&body).context("a poll's answer")?;
         let mut record = self.record.lock().unwrap();
@@ -187,7 +204,14 @@ impl Record {
         let (epoch, key) = id.split_once('-').context("not an id")?;
         let (epoch, key) = (epoch.parse()?, key.parse()?);
         self.keys.insert(key);
-        self.rows.push(Row { epoch, key, json: json.to_owned(), at: Instant::now(), gaps: self.gaps.len() });
+        self.rows.push(Row { epoch, key, json: hash(json), at: Instant::now(), gaps: self.gaps.len() });
         Ok(())
     }
+}
+
+/// Short for a text, the same in the whole run.
+pub(crate) fn hash(text: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    text.hash(&mut hasher);
+    hasher.finish()
 }

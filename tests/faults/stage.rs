@@ -20,10 +20,10 @@ use crate::{
     fault::Fault,
     process::Doorcast,
     proxy::Proxy,
-    screens::{By, Record, Screen},
+    screens::{By, Record, Screen, hash},
     servers,
     swipes::Swipes,
-    verdict::{Promise, Truth, Verdict, judge},
+    verdict::{Promise, Size, Truth, Verdict, judge},
 };
 
 /// How long a client may take to get a row after the fault is over. The back-off goes up to 30 s.
@@ -120,6 +120,18 @@ impl Stage {
         Ok(())
     }
 
+    /// doorcast's size now.
+    pub(crate) fn size(&self) -> Result<Size> {
+        let process = PathBuf::from(format!("/proc/{}", self.doorcast.id()));
+        let status = fs::read_to_string(process.join("status"))?;
+        let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
+        Ok(Size {
+            resident_kib: resident.trim().trim_end_matches(" kB").parse()?,
+            descriptors: fs::read_dir(process.join("fd"))?.count(),
+            threads: fs::read_dir(process.join("task"))?.count(),
+        })
+    }
+
     /// Inserts a row, and waits until every client has it.
     pub(crate) async fn all_have_a_row(&mut self) -> Result<()> {
         let mut conn = self.admin().await?;
@@ -130,7 +142,8 @@ impl Stage {
         conn.disconnect().await?;
         let waits = self.screens.iter_mut().map(|screen| async move {
             let came = timeout(PATIENCE, screen.has(key)).await;
-            came.with_context(|| format!("{} has had no row {key} for {PATIENCE:?}", screen.name))
+            let waits_for = screen.waits_for();
+            came.with_context(|| format!("{} waits for {waits_for}, and has no row {key}", screen.name))
         });
         let waited: Result<Vec<()>> = join_all(waits).await.into_iter().collect();
         waited?;
@@ -226,17 +239,17 @@ fn keep(log: &str) -> Result<PathBuf> {
     Ok(file.keep()?.1)
 }
 
-/// Rows as doorcast must tell them, by key.
-async fn table(conn: &mut Conn) -> Result<HashMap<i64, String>> {
+/// Hashes of rows as doorcast must tell them, by key.
+async fn table(conn: &mut Conn) -> Result<HashMap<i64, u64>> {
     let rows: Vec<(i64, u32, String, String, String)> =
         conn.query("SELECT vid, doorno, rfsim, optime, ynopen FROM vdooropen").await?;
     let json = |(key, door, card, time, open): (i64, u32, String, String, String)| {
         let row = format!(
             "{{\"vid\":{key},\"doorno\":{door},\"rfsim\":\"{card}\",\"optime\":\"{time}\",\"ynopen\":\"{open}\"}}"
         );
-        (key, row)
+        (key, hash(&row))
     };
-    let rows: HashMap<i64, String> = rows.into_iter().map(json).collect();
+    let rows: HashMap<i64, u64> = rows.into_iter().map(json).collect();
     ensure!(!rows.is_empty(), "the table is empty");
     Ok(rows)
 }

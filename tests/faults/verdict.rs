@@ -18,6 +18,16 @@ pub(crate) struct Outcome {
     pub(crate) fault: &'static str,
     pub(crate) rounds: usize,
     pub(crate) verdict: Verdict,
+    /// doorcast's size after each round, if it ran all the time.
+    pub(crate) sizes: Vec<Size>,
+}
+
+/// How much of the machine doorcast takes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Size {
+    pub(crate) resident_kib: u64,
+    pub(crate) descriptors: usize,
+    pub(crate) threads: usize,
 }
 
 /// The sums over all clients.
@@ -45,8 +55,8 @@ pub(crate) enum Promise {
 /// What is known about the rows, apart from what doorcast says.
 #[derive(Debug)]
 pub(crate) struct Truth {
-    /// Every row's JSON, by key.
-    pub(crate) table: HashMap<i64, String>,
+    /// A hash of every row's JSON, by key.
+    pub(crate) table: HashMap<i64, u64>,
     /// Keys in the order of their commits, as far as the binlog has rows.
     pub(crate) decoder: Vec<i64>,
     pub(crate) written: Written,
@@ -56,7 +66,7 @@ impl Outcome {
     /// A run that came to no end.
     pub(crate) fn broken(server: &'static str, fault: &'static str, problem: String) -> Outcome {
         let verdict = Verdict { problems: vec![problem], ..Verdict::default() };
-        Outcome { server, fault, rounds: 0, verdict }
+        Outcome { server, fault, rounds: 0, verdict, sizes: Vec::new() }
     }
 
     pub(crate) fn is_good(&self) -> bool {
@@ -79,6 +89,15 @@ impl fmt::Display for Outcome {
         )?;
         problems.iter().try_for_each(|problem| write!(f, "\n  - {problem}"))
     }
+}
+
+/// Says if doorcast was much larger at the end than after a quarter of the rounds.
+pub(crate) fn growth(sizes: &[Size]) -> Option<String> {
+    let (early, last) = (sizes.get(sizes.len() / 4)?, sizes.last()?);
+    let grew = last.resident_kib > early.resident_kib * 3 / 2 + 8 * 1024
+        || last.descriptors > early.descriptors + 20
+        || last.threads > early.threads + 20;
+    grew.then(|| format!("doorcast grew from {early:?} to {last:?}"))
 }
 
 /// Compares every client's rows with the truth and with each other.
