@@ -17,6 +17,7 @@ mod process;
 mod recovery;
 mod row_types;
 mod scene;
+mod screen;
 mod servers;
 mod site;
 mod table;
