@@ -21,6 +21,7 @@ mod proxy;
 mod recovery;
 mod row_types;
 mod scene;
+mod screen;
 mod second_opinion;
 mod servers;
 mod site;
