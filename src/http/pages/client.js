@@ -1,6 +1,5 @@
 /*
- * doorcast's client: rows as they are committed, in any page. ECMAScript 5 and no library, for
- * browsers back to Chromium 38 and Android's WebView 4.4.
+ * doorcast's client: rows as they are committed, in any page. ECMAScript 5 and no library.
  *
  *   <script src="/client.js"></script>
  *   <script>
@@ -11,9 +10,8 @@
  *     });
  *   </script>
  *
- * It connects by server-sent events; where those don't come through it polls, and goes back to
- * events when they do. It never gives up. Each row comes once, in the order of commit, also across
- * lost connections and restarts of the server.
+ * By server-sent events; where those don't come through it polls, and goes back to events when they
+ * do. It never gives up. Each row comes once, in commit order, across lost connections and restarts.
  *
  * Options, none of which must be given:
  *   url      where events come from; 'events', beside the page
@@ -24,7 +22,8 @@
  *   keep     a name: the place is kept under it, so that a page that is loaded again goes on where
  *            it was. One name for each list of params
  *   keepIn   'session', the default: until the tab is closed; 'local': also after that
- *   onrow    function (row, id). Integers beyond 15 digits are strings, for no number holds them
+ *   onrow    function (row, id). Integers beyond 15 digits are strings, for no number holds them;
+ *            what moves no place, such as a test of a screen, has no id
  *   ongap    function (gap): { after, resumes_at, reason }; rows may be missing here
  *   onstate  function (state, why), at each change:
  *              'connecting'  nothing came yet
@@ -35,10 +34,9 @@
  * What connect() returns:
  *   state()   as above
  *   cursor()  the id to go on after, or null
- *   now()     the server's clock, in ms since 1970, as far as it was told; never the display's
- *             once it was: signage sets boot with wrong clocks
+ *   now()     the server's clock in ms since 1970; this machine's only until it was told
  *   isTimed() whether it was
- *   about()   what the server said about itself in its last hello, or null
+ *   about()   the server's last hello, or null
  *   close()   ends it
  */
 (function (window) {
@@ -57,8 +55,7 @@
   var KEEP_MS = 1000;           // between two writes of the place
   var LOOK_MS = 1000;
 
-  // Time that goes neither back nor in leaps, unlike the clock of a set that has just found its
-  // time server.
+  // Time that goes neither back nor in leaps, unlike a set's clock.
   function elapsed() {
     return window.performance && performance.now ? performance.now() : Date.now();
   }
@@ -220,16 +217,27 @@
         return endStream();
       }
       var own = source;
+      var lastId = '';
+      // An event without an id shows the one before's: it is known by that.
+      function idOf(event) {
+        if (event.lastEventId === lastId) { return ''; }
+        lastId = event.lastEventId;
+        return lastId;
+      }
       function on(name, take) {
         own.addEventListener(name, function (event) {
           if (own !== source) { return; }
           lastWord = elapsed();
-          take(event);
-          // A row's id has been looked at; other events carry one so that a filtered cursor keeps up.
-          if (event.lastEventId && event.lastEventId !== cursor) { moveTo(event.lastEventId); }
+          var id = idOf(event);
+          take(event, id);
+          // Not only rows have one: a cursor whose filter passes nothing keeps up.
+          if (id && id !== cursor) { moveTo(id); }
         });
       }
-      on('open', function () { isOpen = true; });
+      own.onopen = function () {
+        isOpen = true;
+        lastId = '';
+      };
       on('hello', function (event) {
         about = parse(event.data);
         heartbeat = about.heartbeat_ms || HEARTBEAT_MS;
@@ -243,7 +251,7 @@
         works('live');
       });
       on('gap', function (event) { call('ongap', parse(event.data)); });
-      on('message', function (event) { row(event.lastEventId, parse(event.data)); });
+      on('message', function (event, id) { row(id, parse(event.data)); });
       own.onerror = function () {
         if (own !== source) { return; }
         // It comes back by itself, unless it was refused; the watchdog sees to a silent one.

@@ -4,12 +4,14 @@
  * no element is ever made or thrown away.
  *
  * Parameters of the page's address:
- *   doorno=1,2      which doors; as every parameter that is not named here, it goes to the server
+ *   doorno=1,2      which doors
+ *   screen=lobby    the name in the reception's list of screens
  *   lang=zh|en      one language; without it Chinese with English beneath
  *   welcome, welcome2   the two lines of the idle screen, instead of the built-in ones
  *   night=22-6      hours in which the screen is dimmed; night=off never
  *   reload=3        hour of the nightly reload; reload=off never
  *   chime=1         a chime with each greeting (the browser must be allowed to play sounds)
+ * All others go to the server.
  */
 (function () {
   'use strict';
@@ -191,10 +193,10 @@
 
   function showNext() {
     var slots = byId('next').children;
+    var names = slots.length - 2;
     setText(slots[0], WORDS[lang].next);
-    for (var i = 1; i < slots.length; i++) {
-      setText(slots[i], waiting[i - 1] ? waiting[i - 1].greeting.name : '');
-    }
+    for (var i = 0; i < names; i++) { setText(slots[i + 1], waiting[i] ? waiting[i].greeting.name : ''); }
+    setText(slots[names + 1], waiting.length > names ? '+' + (waiting.length - names) : '');
     mark('queued', waiting.length > 0);
   }
 
@@ -212,37 +214,46 @@
     var tall = window.innerHeight > window.innerWidth;
     var unit = (tall ? window.innerWidth : window.innerHeight) / 100;
     var high = window.innerHeight / 100;
-    var isPictured = classes.pictured;
-    fit(byId('title'), (tall ? 4.8 : 4.6) * unit, 2 * unit, (isPictured && tall ? 7 : 12) * high);
-    fit(byId('message'), (tall ? 3.9 : 3.6) * unit, 1.6 * unit, (isPictured && tall ? 8 : 17) * high);
-    fit(byId('name'), (tall ? isPictured ? 18 : 22 : isPictured ? 21 : 25) * unit, 3 * unit,
-      (isPictured && tall ? 15 : 33) * high);
+    var beside = classes.pictured && tall;
+    var texts = [
+      { node: byId('title'), most: (tall ? 4.8 : 4.6) * unit, least: 2 * unit, height: (beside ? 7 : 12) * high },
+      { node: byId('message'), most: (tall ? 3.9 : 3.6) * unit, least: 1.6 * unit, height: (beside ? 8 : 17) * high },
+      { node: byId('name'), most: (tall ? beside ? 18 : 22 : classes.pictured ? 21 : 25) * unit, least: 3 * unit,
+        height: (beside ? 15 : 33) * high }
+    ];
+    // All is written before anything is measured: one layout.
+    texts.forEach(function (text) {
+      text.node.className = text.node.className.replace(/ ?breaks/, '');
+      text.node.style.maxHeight = text.height + 'px';
+      text.node.style.whiteSpace = 'nowrap';
+      text.node.style.fontSize = text.most + 'px';
+    });
+    texts.forEach(function (text) {
+      text.width = text.node.clientWidth;
+      text.single = Math.min(1, text.width / Math.max(1, text.node.scrollWidth));
+    });
+    texts.forEach(fit);
   }
 
-  // The largest type with which a text keeps within its column and so many pixels of height; on one
-  // line if that is not much smaller.
-  function fit(node, most, least, height) {
-    node.style.maxHeight = height + 'px';
-    node.className = node.className.replace(/ ?breaks/, '');
-    node.style.whiteSpace = 'nowrap';
-    node.style.fontSize = most + 'px';
-    var width = node.clientWidth;
-    var single = Math.min(most, most * width / Math.max(1, node.scrollWidth));
-    if (single > most * .56) {
-      node.style.fontSize = Math.floor(single * .995) + 'px';
+  // The largest type with which a text keeps within its column and its height; on one line if that is
+  // not much smaller.
+  function fit(text) {
+    var node = text.node;
+    if (text.single > .56) {
+      if (text.single < 1) { node.style.fontSize = Math.floor(text.most * text.single * .995) + 'px'; }
       return;
     }
     node.style.whiteSpace = '';
-    var low = least;
-    var top = most;
+    var low = text.least;
+    var top = text.most;
     for (var i = 0; i < 8; i++) {
       var middle = (low + top) / 2;
       node.style.fontSize = middle + 'px';
-      if (node.scrollWidth <= width && node.scrollHeight <= height) { low = middle; } else { top = middle; }
+      if (node.scrollWidth <= text.width && node.scrollHeight <= text.height) { low = middle; } else { top = middle; }
     }
     node.style.fontSize = low + 'px';
     // A word that is longer than a line.
-    if (node.scrollWidth > width) { node.className += ' breaks'; }
+    if (node.scrollWidth > text.width) { node.className += ' breaks'; }
   }
 
   var second = document.createElement('span');
@@ -326,18 +337,22 @@
     showSky(date);
     drift(date);
     reloadAtNight(date);
+    report();
   }
 
   var skies = document.querySelectorAll('.sky');
   var onTop = 0;
   var part = '';
+  var isSettled = false; // by the server's clock
 
   function showSky(date) {
     var hour = date.getHours();
     var next = pick(PARTS, hour);
+    // What is first shown is there at once, what follows comes slowly.
+    var isFirst = !part || !isSettled;
+    if (link.isTimed()) { isSettled = true; }
+    byId('sun').style.transitionDuration = byId('sun').style.webkitTransitionDuration = isFirst ? '0s' : '';
     if (next !== part) {
-      // The first one is there at once, the others come slowly.
-      var isFirst = !part;
       part = next;
       onTop = 1 - onTop;
       skies[onTop].className = 'sky ' + part + ' on';
@@ -375,6 +390,22 @@
 
   function showLink() {
     mark('lost', lostSince !== null && elapsed() - lostSince > LOST_MS);
+  }
+
+  function onState(state, why) {
+    if (state === 'live' || state === 'polling') { lostSince = null; } else if (lostSince === null) { lostSince = elapsed(); }
+    setText(byId('why'), why);
+    tick();
+  }
+
+  // Says that the page is alive and not only its connection: for the list of screens. A poll says so
+  // by itself.
+  function report() {
+    if (link.state() !== 'live') { return; }
+    var request = new XMLHttpRequest();
+    request.open('GET', 'screen/alive?' + (passedOn ? passedOn + '&' : '') + '_=' + Date.now(), true);
+    request.timeout = 30000;
+    request.send();
   }
 
   // ---- The nightly reload: only while idle, and only if there is something to load ----
@@ -415,10 +446,7 @@
     params: passedOn,
     keep: 'doorcast-screen?' + passedOn,
     onrow: arrive,
-    onstate: function (state) {
-      if (state === 'live' || state === 'polling') { lostSince = null; } else if (lostSince === null) { lostSince = elapsed(); }
-      tick();
-    }
+    onstate: onState
   });
   setInterval(tick, 1000);
   tick();
