@@ -18,6 +18,7 @@ mod proxy;
 mod recovery;
 mod row_types;
 mod scene;
+mod screen;
 mod screen_page;
 mod second_opinion;
 mod servers;
