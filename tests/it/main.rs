@@ -22,6 +22,7 @@ mod recovery;
 mod row_types;
 mod scene;
 mod screen;
+mod screen_page;
 mod second_opinion;
 mod servers;
 mod site;
