@@ -219,9 +219,7 @@ mod tests {
         assert!(status.checkpoint_failures.get() >= 2);
         assert!(status.source().checkpoint_problem.is_some());
         std::fs::create_dir(&inner).unwrap();
-        let seen = done.borrow().attempts;
-        done.wait_for(|done| done.attempts >= seen + 2).await.unwrap();
-        assert_eq!(status.source().checkpoint_problem, None);
+        done.wait_for(|_| status.source().checkpoint_problem.is_none()).await.unwrap();
         saver.finish().await;
     }
 
