@@ -188,6 +188,7 @@ mod tests {
             read_ahead: None,
             replica_id: 1,
             saved_at_ms: 0,
+            at_rest: false,
         }
     }
 
