@@ -45,6 +45,13 @@ pub struct EncodedRow {
     pub replaced: u32,
 }
 
+impl EncodedRow {
+    /// What it takes in memory, about. A row of NULLs takes many times what its image does.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        self.json.capacity() + size_of_val(&*self.values) + size_of::<EncodedRow>()
+    }
+}
+
 /// Why a row could not be encoded. From a row image each of them means: read the row from the table.
 /// None carries a value of the row.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
