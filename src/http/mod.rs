@@ -31,6 +31,8 @@ use axum::{
 };
 use tokio::{net::TcpListener, sync::watch};
 
+#[doc(hidden)]
+pub use self::query::fuzz;
 use self::{clients::Clients, error::HttpError};
 use crate::{feed::Feed, status::Status};
 

@@ -11,6 +11,7 @@ pub mod charset;
 pub mod column;
 mod cursor;
 mod decimal;
+pub(crate) mod fuzz;
 mod image;
 mod json;
 mod jsonb;

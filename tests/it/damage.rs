@@ -10,7 +10,6 @@ use std::{
 };
 
 use doorcast::demo::server::PrivateServer;
-use mysql_async::prelude::Queryable;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{

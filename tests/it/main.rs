@@ -12,6 +12,7 @@ mod deadline;
 mod demo;
 mod failures;
 mod follow;
+mod fuzz;
 mod http;
 mod load;
 mod process;
