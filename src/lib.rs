@@ -31,6 +31,8 @@ pub mod checkpoint;
 pub mod demo;
 pub mod feed;
 pub mod follow;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod http;
 pub mod id;
 pub mod link;
