@@ -46,7 +46,7 @@ impl From<TableError> for Ended {
 }
 
 /// An error and its causes in one line.
-fn chain(err: &dyn Error) -> String {
+pub(super) fn chain(err: &dyn Error) -> String {
     let mut text = err.to_string();
     let mut cause = err.source();
     while let Some(err) = cause {

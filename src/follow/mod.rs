@@ -115,6 +115,8 @@ pub struct Follower {
     /// What was told before this run is known, or has been read again. Not so after a kill: then the last
     /// second is not in the checkpoint.
     told_is_known: bool,
+    /// Behind which place the binlog could not be read the last time, and how often in a row.
+    unreadable: Option<(FileOffset, u32)>,
     stop: watch::Receiver<bool>,
 }
 
@@ -166,6 +168,7 @@ impl Follower {
             followed: false,
             heard: false,
             told_is_known: true,
+            unreadable: None,
             stop,
         };
         let Some(checkpoint) = checkpoint else { return Ok(follower) };

@@ -9,7 +9,7 @@ use tracing::{info, warn};
 use super::{
     Follower, OnLostPosition, StartFrom,
     backoff::Backoff,
-    ended::{Ended, ReadError},
+    ended::{Ended, ReadError, chain},
 };
 use crate::{
     link::{BINLOG_OFF, LinkError, Server, binlog_end, describe, lacks_privilege, within},
@@ -34,6 +34,9 @@ const REPORT_EVERY: Duration = Duration::from_millis(250);
 
 /// A lost position may be lost again while it is recovered from, but not for ever in one session.
 const RECOVERIES: u32 = 3;
+
+/// What can't be read so often in a row was not damaged on the way: it stands so in the server's file.
+const READINGS: u32 = 3;
 
 /// Offsets in a dump request have 32 bits.
 const LARGEST_OFFSET: u64 = u32::MAX as u64;
@@ -287,12 +290,26 @@ impl Follower {
     }
 
     fn explain(&mut self, err: TailError) -> ReadError {
+        if err.unreadable_behind().is_some_and(|at| self.is_unreadable(at)) {
+            return ReadError::Lost(chain(&err));
+        }
         match err {
             TailError::LostPosition(reason) => ReadError::Lost(reason),
             TailError::Link(err) => ReadError::Ended(err.into()),
             TailError::DuplicateServerId(reason) => ReadError::Ended(self.duplicate_server_id(&reason)),
             passing => ReadError::Ended(Ended::Passing(passing.into())),
         }
+    }
+
+    /// Whether the binlog behind `at` must be given up, now that it could not be read once more.
+    fn is_unreadable(&mut self, at: &FileOffset) -> bool {
+        let before = self.unreadable.take().filter(|(before, _)| before == at);
+        let readings = before.map_or(0, |(_, readings)| readings) + 1;
+        if readings == READINGS {
+            return true;
+        }
+        self.unreadable = Some((at.clone(), readings));
+        false
     }
 
     /// Another replica has our server_id: never a fight. One chosen by chance is chosen again.

@@ -18,7 +18,7 @@ use crate::{
     clients::Reader,
     deadline::deadline,
     process::Doorcast,
-    proxy::Way,
+    proxy::{Proxy, Way},
     scene::{Scene, swipe, url},
     servers::{self, PASSWORD},
 };
@@ -100,6 +100,7 @@ async fn a_half_open_link_is_noticed_within_three_heartbeats() {
         let took = stalled.elapsed();
         assert_eq!(line["error"], "no event and no heartbeat for 0.6 s", "{kind}");
         assert!(took < Duration::from_secs(5), "{kind}: {took:?}, on a busy machine");
+        proxy.drop_stalled();
         let (rows, _scene) = scene.every_row_of_the_table_came_once().await;
         assert_eq!(rows.len(), 3, "{kind}");
     })
@@ -175,6 +176,41 @@ async fn a_cut_or_reset_link_is_made_again() {
         assert_eq!(rows.len(), 4, "{kind}");
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_client_that_is_cut_off_in_the_middle_of_a_row_gets_every_row_once() {
+    const ROWS: usize = 30;
+    // Pings soon fill what the rows leave of the bytes that pass.
+    let mut scene = Scene::start(servers::kinds()[0], &[], &["--heartbeat", "0.02"]).await;
+    for _ in 0..ROWS {
+        scene.sql(&[&swipe(1)]).await;
+    }
+    scene.read(ROWS).await;
+    let proxy = Proxy::start(scene.doorcast.address.parse().unwrap()).await;
+    let (mut cursor, mut got) = ("1-0".to_owned(), Vec::new());
+    // The response's head has some 250 bytes, and a row about 100.
+    for bytes in (100..2000).step_by(73) {
+        proxy.set_for_all(Way::CutAfter(bytes));
+        let url = format!("http://127.0.0.1:{}/events?since={cursor}", proxy.port);
+        let Ok(mut response) = crate::site::client().get(url).send().await else { continue };
+        let mut text = Vec::new();
+        while got.len() < ROWS
+            && let Ok(Some(chunk)) = deadline(response.chunk()).await
+        {
+            text.extend_from_slice(&chunk);
+        }
+        let text = String::from_utf8(text).unwrap();
+        // Only what a blank line ends is an event.
+        for event in text.rsplit_once("\n\n").map_or("", |(whole, _)| whole).split("\n\n") {
+            if let Some(id) = event.strip_prefix("id: ").and_then(|rest| rest.split('\n').next()) {
+                cursor = id.to_owned();
+                got.push(cursor.clone());
+            }
+        }
+    }
+    let all: Vec<String> = (1..=ROWS).map(|key| format!("1-{key}")).collect();
+    assert_eq!(got, all);
 }
 
 #[tokio::test]

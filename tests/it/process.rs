@@ -125,6 +125,12 @@ impl Doorcast {
         self.log.wait_for(|line| line["message"].as_str() == Some(message)).await
     }
 
+    /// Waits until the log has a line whose `error` has this text in it, or whose `reason` has.
+    pub(crate) async fn logged_error(&self, text: &str) {
+        let says = |value: &Value| value.as_str().is_some_and(|value| value.contains(text));
+        self.log.wait_for(|line| says(&line["error"]) || says(&line["reason"])).await;
+    }
+
     /// Its log so far.
     pub(crate) fn log(&self) -> String {
         let lines: Vec<String> = self.log.0.borrow().iter().map(ToString::to_string).collect();

@@ -45,16 +45,22 @@ impl Scene {
         servers::create(&mut root, "doors", "doorcast").await;
         let proxy = Proxy::start((Ipv4Addr::LOCALHOST, server.port()).into()).await;
         let db = format!("mysql://doorcast:{PASSWORD}@127.0.0.1:{}/doors", proxy.port);
-        (Scene::by_url(kind, server, &db, options).await, proxy)
+        (Scene::through(kind, server, &db, options).await, proxy)
     }
 
     /// On a server that has the table.
     pub(crate) async fn on(kind: &'static str, server: PrivateServer, options: &[&str]) -> Scene {
         let db = url(&server);
-        Scene::by_url(kind, server, &db, options).await
+        Scene::through(kind, server, &db, options).await
     }
 
-    async fn by_url(kind: &'static str, server: PrivateServer, db: &str, options: &[&str]) -> Scene {
+    /// On a server that doorcast reaches as `db` says.
+    pub(crate) async fn through(
+        kind: &'static str,
+        server: PrivateServer,
+        db: &str,
+        options: &[&str],
+    ) -> Scene {
         let conn = server.root(Some("doors")).await.unwrap();
         let doorcast = Doorcast::start(db, options).await;
         let readers =

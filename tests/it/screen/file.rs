@@ -1,0 +1,1 @@
+//! The people file as it changes.
