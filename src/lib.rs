@@ -173,6 +173,7 @@ pub async fn run(
         heartbeat: options.heartbeat,
         old_page_timeout: options.old_page_timeout,
         www_dir: options.www_dir,
+        theme_dir: options.screen.theme_dir.clone(),
         max_clients: options.max_clients,
         people: people.clone(),
         reception,

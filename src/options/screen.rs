@@ -69,6 +69,11 @@ pub struct ScreenOptions {
     #[arg(long, env = "DOORCAST_PHOTO_DIR", value_name = "FOLDER")]
     pub photo_dir: Option<PathBuf>,
 
+    /// A folder with screen.css, the site's own looks of the welcome screen, and fonts and pictures that it
+    /// refers to, served at /theme/
+    #[arg(long, env = "DOORCAST_THEME_DIR", value_name = "FOLDER")]
+    pub theme_dir: Option<PathBuf>,
+
     /// Let a receptionist change the people in a browser: whoever reaches this address can
     #[arg(long, env = "DOORCAST_RECEPTION")]
     pub reception: bool,
