@@ -45,12 +45,18 @@ pub struct Checkpoint {
     pub recent_keys: Vec<(Key, Key)>,
     /// Keys up to this one that `recent_keys` does not list came earlier.
     pub older_through: Option<Key>,
+    /// Nothing was told so far, and what the table has already is not news: a run that began at a chosen
+    /// place in the binlog.
+    pub begins_with_the_next: bool,
     /// Rows that were read from the table before the binlog came to them.
     pub read_ahead: Option<ReadAhead>,
     /// Our `server_id` as a replica, when it was chosen by chance.
     pub replica_id: u32,
     /// When this was written, in Unix milliseconds.
     pub saved_at_ms: u64,
+    /// Nothing was told after this: the process ended in good order.
+    #[serde(default)]
+    pub at_rest: bool,
 }
 
 /// A [`Position`] as text.
@@ -292,9 +298,11 @@ mod tests {
             greatest_key: Some(greatest),
             recent_keys: vec![(1, 4), (6, 6), (5, 5)],
             older_through: Some(-3),
+            begins_with_the_next: false,
             read_ahead: Some(ReadAhead { keys: vec![(9, 9)], until: Some("bin.000001:90".into()) }),
             replica_id: 1 << 31,
             saved_at_ms: 1_700_000_000_000,
+            at_rest: true,
         }
     }
 

@@ -164,6 +164,7 @@ pub async fn run(
         history: options.history,
         server_id: options.server_id,
         heartbeat: options.db_heartbeat,
+        retry: options.db_retry,
     };
     let follower =
         Follower::new(settings, feed.clone(), Arc::clone(&status), file, checkpoint, stopped.clone())?;

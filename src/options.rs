@@ -142,6 +142,10 @@ pub struct RunOptions {
     #[arg(long, env = "DOORCAST_DB_HEARTBEAT", value_name = "SECONDS", default_value = "5", value_parser = seconds)]
     pub db_heartbeat: Duration,
 
+    /// Pause, in seconds, before what only a person can mend is tried again; up to twice as long, by chance
+    #[arg(long, hide = true, env = "DOORCAST_DB_RETRY", value_name = "SECONDS", default_value = "30", value_parser = seconds)]
+    pub db_retry: Duration,
+
     /// Clients hear from us at least this often, in seconds
     #[arg(long, env = "DOORCAST_HEARTBEAT", value_name = "SECONDS", default_value = "15", value_parser = seconds)]
     pub heartbeat: Duration,

@@ -1,31 +1,17 @@
 //! What a commit does to the feed and to what is known: rows, looks at the table, new layouts, new
 //! epochs.
 
-use std::{
-    collections::{HashMap, HashSet},
-    sync::Arc,
-};
+use std::sync::Arc;
 
-use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
-use super::{Ahead, Follower, session::Ended};
+use super::{Ahead, Follower, ended::Ended};
 use crate::{
-    id::Key,
-    link::{Server, binlog_end},
+    link::Server,
     row::EncodedRow,
     table::{SchemaError, Table},
-    tail::{
-        Commit, Reread, TableChange, Tail,
-        position::{FileOffset, Position},
-    },
+    tail::{Commit, Reread, TableChange, Tail, position::FileOffset},
 };
-
-/// Rows of one SELECT.
-const BATCH: usize = 500;
-
-/// Keys of one SELECT. More than a look's window, so that a look is one SELECT as a rule.
-const PAGE: usize = 5000;
 
 /// Rows by which a table is known again.
 const SAMPLE: usize = 8;
@@ -64,7 +50,10 @@ impl Follower {
             }
             self.check_for_restart_of_keys(&commit.rows, table).await?;
         }
-        if let (Some(why), Some(before)) = (commit.reread, &self.position) {
+        // If the keys of its statements have been told, the whole transaction has been.
+        let told =
+            !commit.insert_ids.is_empty() && commit.insert_ids.iter().all(|key| !self.keys.is_news(*key));
+        if let (Some(why), Some(before), false) = (commit.reread, &self.position, told) {
             debug!(reason = why.reason(), "the table is to tell which rows came");
             self.looks.ask(why.names_table(), commit.insert_ids, before.clone(), commit.committed_ms);
         }
@@ -73,7 +62,12 @@ impl Follower {
             if !self.ahead.keys.is_empty() {
                 rows.retain(|row| !self.ahead.keys.remove(&row.key));
             }
-            self.hand_on(rows, Some(commit.committed_ms));
+            self.record(&rows);
+            if let (Some(_), Some(at)) = (self.looks.hold(), tail.at()) {
+                // After a crash those that are looked for would be found, and told, before these.
+                self.saver.save(self.checkpoint_through(at)).await;
+            }
+            self.publish(rows, Some(commit.committed_ms));
         }
         if let (Some(gtid), Some(position)) = (commit.gtid, &mut self.position)
             && let Some(set) = &mut position.gtid_set
@@ -84,20 +78,23 @@ impl Follower {
         Ok(())
     }
 
-    /// Rows to the feed, their keys to what is known.
-    fn hand_on(&mut self, rows: Vec<EncodedRow>, committed_ms: Option<u64>) {
-        if rows.is_empty() {
-            return;
-        }
+    /// Takes down rows that are about to be told.
+    pub(super) fn record(&mut self, rows: &[EncodedRow]) {
         self.looks.told(rows.iter().map(|row| row.key));
-        for row in &rows {
+        for row in rows {
             self.keys.record(row.key);
             if row.replaced > 0 {
                 self.status.undecodable.add(u64::from(row.replaced));
             }
         }
-        self.status.rows.add(rows.len() as u64);
-        self.feed.publish(self.keys.epoch(), committed_ms, rows);
+    }
+
+    /// Recorded rows to the feed.
+    pub(super) fn publish(&self, rows: Vec<EncodedRow>, committed_ms: Option<u64>) {
+        if !rows.is_empty() {
+            self.status.rows.add(rows.len() as u64);
+            self.feed.publish(self.keys.epoch(), committed_ms, rows);
+        }
     }
 
     /// A key that is known may be inserted once more. Either it is a REPLACE, which is told again; or keys
@@ -117,7 +114,7 @@ impl Follower {
 
     /// Whether the table still is the one whose rows were told last: it goes as far, and has one of them,
     /// as it was told. A row may have been deleted or changed since, but hardly all of them.
-    async fn is_same_table(&mut self, table: &mut Table) -> Result<bool, Ended> {
+    pub(super) async fn is_same_table(&mut self, table: &mut Table) -> Result<bool, Ended> {
         if table.greatest_key().await? < self.keys.greatest() {
             return Ok(false);
         }
@@ -135,7 +132,7 @@ impl Follower {
         Ok(false)
     }
 
-    fn begin_epoch(&mut self, reason: &'static str) {
+    pub(super) fn begin_epoch(&mut self, reason: &'static str) {
         self.keys.begin_epoch();
         self.ahead = Ahead::default();
         self.unlogged.clear();
@@ -143,7 +140,7 @@ impl Follower {
             let reason = "rows were inserted by statements, and removed before they could be read";
             warn!(reason, "rows are lost");
             self.feed.mark_gap(reason.into());
-            self.status.gaps.add(1);
+            self.status.breaks.add(1);
         }
         self.feed.begin_epoch(self.keys.epoch());
         info!(epoch = self.keys.epoch(), reason, "keys start over");
@@ -189,188 +186,5 @@ impl Follower {
                 Ok(false)
             }
         }
-    }
-
-    /// The binlog did not say which rows came: the table does.
-    pub(super) async fn look(&mut self, server: &Server, table: &mut Table) -> Result<(), Ended> {
-        self.status.table_reads.add(1);
-        let began = Instant::now();
-        let found = self.read_news(server, table, Some(self.looks.committed_ms())).await?;
-        let keys = &self.keys;
-        self.looks.looked(began, |key| !keys.is_news(key));
-        debug!(rows = found, "looked at the table");
-        Ok(())
-    }
-
-    /// Compares the table with what the binlog brought, while it brings nothing. A row that was there the
-    /// last time too, and still has not come, was not logged.
-    pub(super) async fn sweep(&mut self, server: &Server, table: &mut Table) -> Result<(), Ended> {
-        if self.keys.begins_with_the_next() {
-            return Ok(());
-        }
-        let keys = table.keys_between(self.keys.look_after(), Key::MAX, PAGE).await?;
-        let news: HashSet<Key> = keys.into_iter().filter(|key| self.keys.is_news(*key)).collect();
-        let unlogged = news.intersection(&self.unlogged).count();
-        self.unlogged = news;
-        if unlogged > 0 {
-            let found = self.read_news(server, table, None).await?;
-            warn!(
-                rows = found,
-                "rows are in the table that the binlog did not bring, they are told now. Does somebody insert with \
-                 SET sql_log_bin=0?"
-            );
-            self.status.unlogged.add(found as u64);
-            self.unlogged.clear();
-        }
-        Ok(())
-    }
-
-    /// The position was lost: whatever the table has and we have not told comes now.
-    pub(super) async fn catch_up(&mut self, table: &mut Table, server: &Server) -> Result<(), Ended> {
-        self.status.table_reads.add(1);
-        if self.keys.greatest().is_some() && !self.is_same_table(table).await? {
-            // Another life of the table, for instance a restored backup: no key says what is missing.
-            self.begin_epoch("the table does not have the rows that were told");
-            let reason = "the table was replaced while the binlog position was lost";
-            warn!(reason, "rows may be missing");
-            self.feed.mark_gap(reason.into());
-            self.status.gaps.add(1);
-            if let Some(greatest) = table.greatest_key().await? {
-                self.keys.set_older_through(greatest);
-                self.feed.mark_older(greatest);
-            }
-            return Ok(());
-        }
-        let found = self.read_news(server, table, None).await?;
-        info!(rows = found, "read the missing rows from the table");
-        Ok(())
-    }
-
-    /// Tells every row of the table that is news, in key order. Returns how many.
-    ///
-    /// The keys come first, a page in one SELECT: it sees all rows of a transaction, or none.
-    async fn read_news(
-        &mut self,
-        server: &Server,
-        table: &mut Table,
-        committed_ms: Option<u64>,
-    ) -> Result<usize, Ended> {
-        let mut found = 0;
-        let mut after = self.keys.look_after();
-        loop {
-            let page = table.keys_between(after, Key::MAX, PAGE).await?;
-            let Some(last) = page.last().copied() else { break };
-            for (first, last) in stretches(&page, |key| self.keys.is_news(key)) {
-                found += self.tell_between(first - 1, last, table, committed_ms).await?;
-            }
-            after = last;
-            if page.len() < PAGE {
-                break;
-            }
-        }
-        if found > 0 {
-            self.ahead.until = Some(binlog_end(table.conn(), server).await?.at);
-        }
-        Ok(found)
-    }
-
-    /// Tells the rows with `after < key <= through` that are news. The binlog may bring them again.
-    async fn tell_between(
-        &mut self,
-        mut after: Key,
-        through: Key,
-        table: &mut Table,
-        committed_ms: Option<u64>,
-    ) -> Result<usize, Ended> {
-        let mut found = 0;
-        while after < through {
-            let mut rows = table.rows_between(after, through, BATCH).await?;
-            let Some(last) = rows.last() else { break };
-            after = last.key;
-            rows.retain(|row| self.keys.is_news(row.key));
-            found += rows.len();
-            self.ahead.keys.extend(rows.iter().map(|row| row.key));
-            self.ahead.until = None;
-            self.hand_on(rows, committed_ms);
-        }
-        Ok(found)
-    }
-
-    /// First start: the feed's history is the end of the table.
-    pub(super) async fn seed_from_table(
-        &mut self,
-        table: &mut Table,
-        server: &Server,
-        end: &Position,
-    ) -> Result<(), Ended> {
-        let rows = table.latest(self.settings.history).await?;
-        self.seed(rows, table).await?;
-        // What committed between the end of the binlog and the SELECT comes by both ways.
-        let now = binlog_end(table.conn(), server).await?;
-        if now.at != end.at {
-            self.ahead.keys = self.keys.recent().collect();
-            self.ahead.until = Some(now.at);
-        }
-        Ok(())
-    }
-
-    /// Rows in key order become the feed's history.
-    async fn seed(&mut self, rows: Vec<EncodedRow>, table: &mut Table) -> Result<(), Ended> {
-        let older = match rows.first() {
-            Some(first) => Some(first.key - 1),
-            None => table.greatest_key().await?, // no history is wanted, or the table is empty
-        };
-        if let Some(through) = older {
-            self.keys.set_older_through(through);
-            self.feed.mark_older(through);
-        }
-        self.hand_on(rows, None);
-        Ok(())
-    }
-
-    /// A restart: the feed's history is the recent keys, in the order in which they were committed.
-    pub(super) async fn seed_from_checkpoint(&mut self, table: &mut Table) -> Result<(), Ended> {
-        if self.keys.epoch() > 1 {
-            self.feed.begin_epoch(self.keys.epoch());
-        }
-        if let Some(through) = self.keys.older_through() {
-            self.feed.mark_older(through);
-        }
-        let keys: Vec<Key> = self.keys.recent().collect();
-        let (Some(least), Some(greatest)) = (keys.iter().min(), keys.iter().max()) else { return Ok(()) };
-        let (mut after, through) = (least - 1, *greatest);
-        let mut rows: HashMap<Key, EncodedRow> = HashMap::with_capacity(keys.len());
-        loop {
-            let batch = table.rows_between(after, through, BATCH).await?;
-            let Some(last) = batch.last() else { break };
-            after = last.key;
-            rows.extend(batch.into_iter().map(|row| (row.key, row)));
-        }
-        // Those that were deleted since are no history any more; those that are not among the recent keys
-        // are still to come.
-        let history = keys.iter().filter_map(|key| rows.remove(key)).collect();
-        self.feed.publish(self.keys.epoch(), None, history);
-        Ok(())
-    }
-}
-
-/// The first and the last of each stretch of `keys` that is news without a break.
-fn stretches(keys: &[Key], is_news: impl Fn(Key) -> bool) -> Vec<(Key, Key)> {
-    keys.chunk_by(|a, b| is_news(*a) == is_news(*b))
-        .filter_map(|stretch| Some((*stretch.first()?, *stretch.last()?)))
-        .filter(|(first, _)| is_news(*first))
-        .collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn stretches_of_news_are_read_at_once() {
-        let odd_and_low = |key: Key| key < 5 || key % 2 == 1;
-        assert_eq!(stretches(&[1, 3, 4, 6, 7, 8, 9, 11], odd_and_low), [(1, 4), (7, 7), (9, 11)]);
-        assert_eq!(stretches(&[], odd_and_low), []);
-        assert_eq!(stretches(&[6, 8], odd_and_low), []);
     }
 }

@@ -38,7 +38,8 @@ pub(super) struct Query {
     pub(super) maxvid: Option<Cursor>,
 }
 
-/// Which rows a client wants.
+/// Which rows a client wants: in each named column one of its values, and young enough. Values are
+/// separated by commas, so one that has a comma can't be asked for.
 #[derive(Debug, Default)]
 pub(super) struct Filter {
     columns: Vec<(Box<str>, Vec<Candidate>)>,

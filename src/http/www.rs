@@ -20,18 +20,21 @@ struct Page {
     content: &'static str,
 }
 
-const PAGES: [Page; 2] = [
-    Page { path: "/", content_type: "text/html; charset=utf-8", content: include_str!("pages/live.html") },
-    Page {
-        path: "/live.js",
-        content_type: "text/javascript; charset=utf-8",
-        content: include_str!("pages/live.js"),
-    },
+const HTML: &str = "text/html; charset=utf-8";
+const SCRIPT: &str = "text/javascript; charset=utf-8";
+
+const PAGES: [Page; 5] = [
+    Page { path: "/", content_type: HTML, content: include_str!("pages/live.html") },
+    Page { path: "/live.js", content_type: SCRIPT, content: include_str!("pages/live.js") },
+    Page { path: "/client.js", content_type: SCRIPT, content: include_str!("pages/client.js") },
+    Page { path: "/screen", content_type: HTML, content: include_str!("pages/screen.html") },
+    Page { path: "/screen.js", content_type: SCRIPT, content: include_str!("pages/screen.js") },
 ];
 
 /// The built-in pages load nothing from elsewhere, and run no other script.
-const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'unsafe-inline'; connect-src 'self'; \
-                      img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'self'";
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; connect-src 'self'; \
+                      img-src 'self' data: blob:; font-src 'self'; base-uri 'none'; form-action 'none'; \
+                      frame-src 'self'; frame-ancestors 'self'";
 
 pub(super) async fn page(State(app): State<Arc<App>>, request: Request) -> Response {
     let path = request.uri().path().to_owned();

@@ -2,24 +2,20 @@
 //!
 //! An [`Image`] is made once for each TABLE_MAP: it compares the event with the layout, so that encoding
 //! a row is nothing but reading bytes and writing JSON. Where the two disagree the row is read from the
-//! table instead. The formats are those of MySQL's `log_event.cc` and `field.cc` (`pack`).
+//! table instead.
 
 use std::{fmt, sync::Arc};
 
-use mysql_async::{
-    binlog::events::{DefaultCharset, OptionalMetadataField, RowsEventData, TableMapEvent},
-    consts::ColumnType,
-};
+use mysql_async::binlog::events::{RowsEventData, TableMapEvent};
 
 use super::{
-    Charset, Column, EncodedRow, Kind, Labels, Layout, RowError, Stored,
-    cursor::{Cursor, Malformed},
-    decimal, jsonb,
-    layout::{escape_labels, finish, span},
-    temporal::{self, DateTime, Time},
+    EncodedRow, Kind, Layout, RowError,
+    cursor::Cursor,
+    layout::{finish, span},
+    metadata,
     value::Writer,
+    wire::{Failure, Wire},
 };
-use crate::id::Key;
 
 /// The rows of one WRITE_ROWS event.
 #[derive(Clone, Copy)]
@@ -73,45 +69,6 @@ const EXTRA_BYTES: usize = 8;
 
 /// The room for the first row of an event is guessed; rows of an event are much alike.
 const TYPICAL_ROW_BYTES: usize = 256;
-
-/// How a value lies in the image, and what it becomes.
-#[derive(Debug, Clone)]
-enum Wire {
-    Int { width: u8, unsigned: bool },
-    Year { two_digits: bool },
-    Float,
-    Double,
-    Decimal { precision: u8, scale: u8, zerofill: bool },
-    Text { length_bytes: u8, charset: Charset },
-    JsonText { length_bytes: u8, charset: Charset },
-    Json { length_bytes: u8 },
-    Binary { length_bytes: u8, padded: usize },
-    Bit { bytes: usize },
-    Enum { width: u8, labels: Arc<[Option<Box<[u8]>>]> },
-    Set { width: u8, labels: Arc<[Option<Box<[u8]>>]> },
-    Date,
-    Time { fsp: u8 },
-    DateTime { fsp: u8 },
-    Timestamp { fsp: u8 },
-    OldTime,
-    OldDateTime,
-    OldTimestamp,
-    Inet4,
-    Inet6,
-}
-
-/// A value that can't be written.
-enum Failure {
-    Malformed,
-    /// The label of an ENUM or SET is not known for sure.
-    Uncertain,
-}
-
-impl From<Malformed> for Failure {
-    fn from(_: Malformed) -> Self {
-        Failure::Malformed
-    }
-}
 
 impl Image {
     /// Encodes all rows of an event and adds them to `rows`; adds none after an error.
@@ -199,7 +156,7 @@ impl Image {
             let wire = Wire::new(&column.kind, column_type, metadata).ok_or_else(|| mismatch("type"))?;
             wires.push(wire);
         }
-        check_optional_metadata(columns, table_map)?;
+        metadata::check(columns, table_map)?;
         let prefix_bytes: usize = layout.prefixes().iter().map(|prefix| prefix.len()).sum();
         Ok(Image {
             usual_bytes: prefix_bytes + wires.len() * EXTRA_BYTES,
@@ -211,315 +168,242 @@ impl Image {
     }
 }
 
-impl Wire {
-    /// `None` unless a column of this kind is written so.
-    fn new(kind: &Kind, column_type: ColumnType, metadata: &[u8]) -> Option<Wire> {
-        use ColumnType::*;
-        let first = metadata.first().copied();
-        let wire = match (kind, column_type) {
-            (Kind::Int { width: 1, unsigned }, MYSQL_TYPE_TINY) => {
-                Wire::Int { width: 1, unsigned: *unsigned }
-            }
-            (Kind::Int { width: 2, unsigned }, MYSQL_TYPE_SHORT) => {
-                Wire::Int { width: 2, unsigned: *unsigned }
-            }
-            (Kind::Int { width: 3, unsigned }, MYSQL_TYPE_INT24) => {
-                Wire::Int { width: 3, unsigned: *unsigned }
-            }
-            (Kind::Int { width: 4, unsigned }, MYSQL_TYPE_LONG) => {
-                Wire::Int { width: 4, unsigned: *unsigned }
-            }
-            (Kind::Int { width: 8, unsigned }, MYSQL_TYPE_LONGLONG) => {
-                Wire::Int { width: 8, unsigned: *unsigned }
-            }
-            (Kind::Year { two_digits }, MYSQL_TYPE_YEAR) => Wire::Year { two_digits: *two_digits },
-            (Kind::Float, MYSQL_TYPE_FLOAT) if first == Some(4) => Wire::Float,
-            (Kind::Double, MYSQL_TYPE_DOUBLE) if first == Some(8) => Wire::Double,
-            (Kind::Decimal { precision, scale, zerofill }, MYSQL_TYPE_NEWDECIMAL)
-                if metadata == [*precision, *scale] =>
-            {
-                Wire::Decimal { precision: *precision, scale: *scale, zerofill: *zerofill }
-            }
-            (Kind::Text { charset, stored }, _) => {
-                let (length_bytes, _) = string(*stored, column_type, metadata)?;
-                Wire::Text { length_bytes, charset: charset.clone() }
-            }
-            (Kind::JsonText { charset, stored }, _) => {
-                let (length_bytes, _) = string(*stored, column_type, metadata)?;
-                Wire::JsonText { length_bytes, charset: charset.clone() }
-            }
-            (Kind::Binary { stored }, _) => {
-                let (length_bytes, padded) = string(*stored, column_type, metadata)?;
-                Wire::Binary { length_bytes, padded }
-            }
-            (Kind::Json, MYSQL_TYPE_JSON) => Wire::Json { length_bytes: blob_length_bytes(first?)? },
-            (Kind::Geometry, MYSQL_TYPE_GEOMETRY) | (Kind::Vector, MYSQL_TYPE_VECTOR) => {
-                Wire::Binary { length_bytes: blob_length_bytes(first?)?, padded: 0 }
-            }
-            // MariaDB's.
-            (Kind::Vector, MYSQL_TYPE_VARCHAR) => {
-                let octets = u16::from_le_bytes([*metadata.first()?, *metadata.get(1)?]);
-                Wire::Binary { length_bytes: if octets < 256 { 1 } else { 2 }, padded: 0 }
-            }
-            (Kind::Bit { bits }, MYSQL_TYPE_BIT) if metadata == [bits % 8, bits / 8] => {
-                Wire::Bit { bytes: usize::from(bits.div_ceil(8)) }
-            }
-            (Kind::Enum { labels, .. }, MYSQL_TYPE_STRING) => {
-                let width = if labels.0.len() < 256 { 1 } else { 2 };
-                if metadata != [MYSQL_TYPE_ENUM as u8, width] {
-                    return None;
-                }
-                Wire::Enum { width, labels: escape_labels(labels).into() }
-            }
-            (Kind::Set { labels, .. }, MYSQL_TYPE_STRING) => {
-                let width = set_width(labels)?;
-                if metadata != [MYSQL_TYPE_SET as u8, width] {
-                    return None;
-                }
-                Wire::Set { width, labels: escape_labels(labels).into() }
-            }
-            (Kind::Date, MYSQL_TYPE_DATE | MYSQL_TYPE_NEWDATE) => Wire::Date,
-            (Kind::Time { fsp }, MYSQL_TYPE_TIME2) if first == Some(*fsp) => Wire::Time { fsp: *fsp },
-            (Kind::DateTime { fsp }, MYSQL_TYPE_DATETIME2) if first == Some(*fsp) => {
-                Wire::DateTime { fsp: *fsp }
-            }
-            (Kind::Timestamp { fsp }, MYSQL_TYPE_TIMESTAMP2) if first == Some(*fsp) => {
-                Wire::Timestamp { fsp: *fsp }
-            }
-            (Kind::Inet4, MYSQL_TYPE_STRING) if metadata == [MYSQL_TYPE_STRING as u8, 4] => Wire::Inet4,
-            (Kind::Inet6, MYSQL_TYPE_STRING) if metadata == [MYSQL_TYPE_STRING as u8, 16] => Wire::Inet6,
-            // With a fraction the old types have forms of MariaDB's own: those are read from the table.
-            (Kind::Time { fsp: 0 }, MYSQL_TYPE_TIME) => Wire::OldTime,
-            (Kind::DateTime { fsp: 0 }, MYSQL_TYPE_DATETIME) => Wire::OldDateTime,
-            (Kind::Timestamp { fsp: 0 }, MYSQL_TYPE_TIMESTAMP) => Wire::OldTimestamp,
-            _ => return None,
-        };
-        Some(wire)
-    }
-
-    /// The key that comes next, if this is an integer.
-    #[inline]
-    fn peek_key(&self, mut bytes: Cursor<'_>) -> Option<Key> {
-        match *self {
-            Wire::Int { width, unsigned: true } => bytes.little(width).ok().map(Key::from),
-            Wire::Int { width, unsigned: false } => bytes.little_signed(width).ok().map(Key::from),
-            _ => None,
-        }
-    }
-
-    #[inline]
-    fn write(&self, bytes: &mut Cursor<'_>, out: &mut Writer) -> Result<(), Failure> {
-        match self {
-            Wire::Int { width, unsigned: true } => out.uint(bytes.little(*width)?),
-            Wire::Int { width, unsigned: false } => out.int(bytes.little_signed(*width)?),
-            Wire::Text { length_bytes, charset } => charset.write_string(bytes.counted(*length_bytes)?, out),
-            Wire::Year { two_digits } => out.uint(year(bytes.u8()?, *two_digits)),
-            Wire::Float => out.float(f32::from_bits(u32::try_from(bytes.little(4)?).map_err(|_| Malformed)?)),
-            Wire::Double => out.double(f64::from_bits(bytes.little(8)?)),
-            Wire::Decimal { precision, scale, zerofill } => {
-                out.json.push(b'"');
-                decimal::write(*precision, *scale, *zerofill, bytes, out)?;
-                out.json.push(b'"');
-            }
-            Wire::JsonText { length_bytes, charset } => {
-                charset.write_json(bytes.counted(*length_bytes)?, out)
-            }
-            Wire::Json { length_bytes } => jsonb::write(bytes.counted(*length_bytes)?, out)?,
-            Wire::Binary { length_bytes, padded } => out.base64(bytes.counted(*length_bytes)?, *padded),
-            Wire::Bit { bytes: width } => out.base64(bytes.take(*width)?, 0),
-            Wire::Enum { width, labels } => write_enum(bytes.little(*width)?, labels, out)?,
-            Wire::Set { width, labels } => write_set(bytes.little(*width)?, labels, out)?,
-            Wire::Date => out.date(DateTime::read_date(bytes)?),
-            Wire::Time { fsp } => out.time(Time::read(*fsp, bytes)?, *fsp),
-            Wire::DateTime { fsp } => out.date_time(DateTime::read(*fsp, bytes)?, *fsp),
-            Wire::Timestamp { fsp } => out.timestamp(temporal::read_timestamp(*fsp, bytes)?, *fsp),
-            Wire::Inet4 => out.inet4(padded(bytes.counted(1)?)?),
-            Wire::Inet6 => out.inet6(padded(bytes.counted(1)?)?),
-            Wire::OldTime => out.time(Time::read_old(bytes)?, 0),
-            Wire::OldDateTime => out.date_time(DateTime::read_old(bytes)?, 0),
-            Wire::OldTimestamp => out.timestamp(temporal::read_old_timestamp(bytes)?, 0),
-        }
-        Ok(())
-    }
-}
-
-/// How many bytes the length of a string takes, and the length to pad to, if `stored` is written so.
-fn string(stored: Stored, column_type: ColumnType, metadata: &[u8]) -> Option<(u8, usize)> {
-    let &[first, second] = metadata else {
-        return match (stored, column_type, metadata) {
-            (Stored::Blob { length_bytes }, ColumnType::MYSQL_TYPE_BLOB, [bytes])
-                if *bytes == length_bytes =>
-            {
-                Some((length_bytes, 0))
-            }
-            _ => None,
-        };
+#[cfg(test)]
+mod tests {
+    use mysql_async::binlog::{
+        BinlogVersion,
+        events::{Event, EventData, FormatDescriptionEvent},
     };
-    let (length, octets) = match (stored, column_type) {
-        (Stored::Fixed { octets }, ColumnType::MYSQL_TYPE_STRING) => {
-            // Lengths over 255 keep their upper two bits, inverted, in the type (MySQL's bug 37426).
-            if first | 0x30 != ColumnType::MYSQL_TYPE_STRING as u8 {
-                return None;
-            }
-            (u32::from(second) | u32::from(!first & 0x30) << 4, octets)
-        }
-        (Stored::Varying { octets }, ColumnType::MYSQL_TYPE_VARCHAR) => {
-            (u32::from(u16::from_le_bytes([first, second])), octets)
-        }
-        _ => return None,
+    use proptest::prelude::*;
+
+    use super::{
+        super::{Charset, Column, Labels, Stored},
+        *,
     };
-    let padded = if matches!(stored, Stored::Fixed { .. }) { octets as usize } else { 0 };
-    (length == octets).then_some((if length < 256 { 1 } else { 2 }, padded))
-}
 
-fn blob_length_bytes(metadata: u8) -> Option<u8> {
-    (1..=4).contains(&metadata).then_some(metadata)
-}
-
-fn set_width(labels: &Labels) -> Option<u8> {
-    Some(match labels.0.len() {
-        1..=8 => 1,
-        9..=16 => 2,
-        17..=24 => 3,
-        25..=32 => 4,
-        33..=64 => 8,
-        _ => return None,
-    })
-}
-
-/// Zero bytes at the end are not in the image.
-fn padded<const N: usize>(bytes: &[u8]) -> Result<[u8; N], Malformed> {
-    let mut whole = [0; N];
-    whole.get_mut(..bytes.len()).ok_or(Malformed)?.copy_from_slice(bytes);
-    Ok(whole)
-}
-
-fn year(byte: u8, two_digits: bool) -> u64 {
-    let byte = u64::from(byte);
-    match (byte, two_digits) {
-        (0, _) => 0,
-        (byte, true) => byte % 100,
-        (byte, false) => 1900 + byte,
+    fn event(event_type: u8, body: &[u8]) -> Event {
+        let mut bytes = vec![0, 0, 0, 0, event_type, 1, 0, 0, 0];
+        bytes.extend(u32::try_from(19 + body.len()).unwrap().to_le_bytes());
+        bytes.extend([0; 6]);
+        bytes.extend(body);
+        Event::read(&FormatDescriptionEvent::new(BinlogVersion::Version4), &bytes[..]).unwrap()
     }
-}
 
-/// Index 0 is the empty string that stands for an invalid value.
-fn write_enum(index: u64, labels: &[Option<Box<[u8]>>], out: &mut Writer) -> Result<(), Failure> {
-    let Some(index) = index.checked_sub(1) else {
-        out.plain(b"");
-        return Ok(());
-    };
-    let index = usize::try_from(index).map_err(|_| Failure::Malformed)?;
-    let label = labels.get(index).ok_or(Failure::Malformed)?;
-    out.plain(label.as_deref().ok_or(Failure::Uncertain)?);
-    Ok(())
-}
-
-fn write_set(mut bits: u64, labels: &[Option<Box<[u8]>>], out: &mut Writer) -> Result<(), Failure> {
-    out.json.push(b'"');
-    let mut first = true;
-    for label in labels {
-        if bits & 1 == 1 {
-            if !first {
-                out.json.push(b',');
-            }
-            first = false;
-            out.raw(label.as_deref().ok_or(Failure::Uncertain)?);
-        }
-        bits >>= 1;
+    fn column(name: &str, kind: Kind, nullable: bool) -> Column {
+        Column { name: name.into(), kind, nullable, collation: None }
     }
-    out.json.push(b'"');
-    if bits == 0 { Ok(()) } else { Err(Failure::Malformed) }
-}
 
-/// Compares what `binlog_row_metadata` MINIMAL or FULL adds. Fields that are not there, and those that
-/// can't be read, say nothing. The labels of ENUM and SET are not compared.
-fn check_optional_metadata(columns: &[Column], table_map: &TableMapEvent<'_>) -> Result<(), RowError> {
-    let mismatch = |column: &Column, what: &str| {
-        Err(RowError::Mismatch(format!("{what} of column {}", column.name).into()))
-    };
-    let numeric = || columns.iter().filter(|column| is_numeric(&column.kind));
-    let text = || {
-        columns.iter().map_while(|column| is_text(&column.kind).map(|text| text.then_some(column))).flatten()
-    };
-    let labelled =
-        || columns.iter().filter(|column| matches!(column.kind, Kind::Enum { .. } | Kind::Set { .. }));
-    for field in table_map.iter_optional_meta().flatten() {
-        match field {
-            OptionalMetadataField::Signedness(flags) => {
-                for (column, flag) in numeric().zip(flags.iter().by_vals()) {
-                    if matches!(column.kind, Kind::Int { unsigned, .. } if unsigned != flag) {
-                        return mismatch(column, "signedness");
-                    }
-                }
-            }
-            OptionalMetadataField::ColumnName(names) => {
-                for (column, name) in columns.iter().zip(names.iter_names().flatten()) {
-                    if name.name_raw() != column.name.as_bytes() {
-                        return mismatch(column, "name");
-                    }
-                }
-            }
-            OptionalMetadataField::DefaultCharset(charsets) => {
-                if let Some(column) = other_default(&charsets, text()) {
-                    return mismatch(column, "character set");
-                }
-            }
-            OptionalMetadataField::EnumAndSetDefaultCharset(charsets) => {
-                if let Some(column) = other_default(&charsets, labelled()) {
-                    return mismatch(column, "character set");
-                }
-            }
-            OptionalMetadataField::ColumnCharset(charsets) => {
-                if let Some(column) = other_charset(charsets.iter_charsets().flatten(), text()) {
-                    return mismatch(column, "character set");
-                }
-            }
-            OptionalMetadataField::EnumAndSetColumnCharset(charsets) => {
-                if let Some(column) = other_charset(charsets.iter_charsets().flatten(), labelled()) {
-                    return mismatch(column, "character set");
-                }
-            }
-            _ => {}
+    /// The table of the demo, and its TABLE_MAP.
+    fn swipes() -> (Layout, Event) {
+        let text = |octets| Kind::Text { charset: Charset::Utf8, stored: Stored::Fixed { octets } };
+        let int = || Kind::Int { width: 4, unsigned: false };
+        let columns = vec![
+            column("vid", int(), false),
+            column("doorno", int(), false),
+            column("rfsim", text(16), false),
+            column("optime", text(15), false),
+            column("ynopen", text(1), false),
+        ];
+        let map = table_map(&[3, 3, 254, 254, 254], &[254, 16, 254, 15, 254, 1], &[0]);
+        (Layout::new(columns, 0).unwrap(), map)
+    }
+
+    fn table_map(types: &[u8], metadata: &[u8], nullable: &[u8]) -> Event {
+        let mut body = vec![1, 0, 0, 0, 0, 0, 0, 0, 1, b'd', 0, 1, b't', 0];
+        body.push(u8::try_from(types.len()).unwrap());
+        body.extend(types);
+        body.push(u8::try_from(metadata.len()).unwrap());
+        body.extend(metadata);
+        body.extend(nullable);
+        event(19, &body)
+    }
+
+    fn swipe(vid: i32) -> Vec<u8> {
+        let mut row = vec![0xe0];
+        row.extend(vid.to_le_bytes());
+        row.extend(3_i32.to_le_bytes());
+        for text in ["00A1B2C3D4E5F607", "20261120 071500", "Y"] {
+            row.push(u8::try_from(text.len()).unwrap());
+            row.extend(text.bytes());
+        }
+        row
+    }
+
+    fn encode(
+        layout: &Layout,
+        map: &Event,
+        complete: bool,
+        rows: &[u8],
+    ) -> Result<Vec<EncodedRow>, RowError> {
+        let map: TableMapEvent<'_> = map.read_event().unwrap();
+        let mut encoded = Vec::new();
+        let columns = layout.columns().len() as u64;
+        layout.encode_image(&map, RowImages { columns, complete, rows }, &mut encoded)?;
+        Ok(encoded)
+    }
+
+    #[test]
+    fn encodes_every_row_of_an_event() {
+        let (layout, map) = swipes();
+        let rows = encode(&layout, &map, true, &[swipe(300_006), swipe(-7)].concat()).unwrap();
+        assert_eq!(rows.iter().map(|row| row.key).collect::<Vec<_>>(), [300_006, -7]);
+        let json =
+            r#"{"vid":300006,"doorno":3,"rfsim":"00A1B2C3D4E5F607","optime":"20261120 071500","ynopen":"Y"}"#;
+        assert_eq!(std::str::from_utf8(&rows[0].json), Ok(json));
+        let values = rows[0].values.iter().map(|(start, end)| &json[*start as usize..*end as usize]);
+        assert_eq!(
+            values.collect::<Vec<_>>(),
+            ["300006", "3", "\"00A1B2C3D4E5F607\"", "\"20261120 071500\"", "\"Y\""]
+        );
+        assert_eq!(rows[0].columns[4].as_ref(), "ynopen");
+    }
+
+    #[test]
+    fn an_event_cut_anywhere_gives_no_row() {
+        let (layout, map) = swipes();
+        let whole = [swipe(1), swipe(2)].concat();
+        for end in 1..whole.len() {
+            let result = encode(&layout, &map, true, &whole[..end]);
+            assert!(end == swipe(1).len() || result.is_err(), "cut at {end}");
         }
     }
-    Ok(())
-}
 
-/// The first of `columns` whose collation is another than the event has.
-fn other_charset<'a>(
-    collations: impl Iterator<Item = u16>,
-    mut columns: impl Iterator<Item = &'a Column>,
-) -> Option<&'a Column> {
-    let mut collations = collations;
-    columns.find(|column| {
-        let collation = collations.next();
-        column.collation.is_some() && collation.is_some() && collation != column.collation
-    })
-}
+    #[test]
+    fn rows_before_an_error_are_not_added() {
+        let (layout, map) = swipes();
+        let map: TableMapEvent<'_> = map.read_event().unwrap();
+        let image = layout.image(&map).unwrap();
+        let mut rows = Vec::new();
+        let good = swipe(1);
+        image.encode(RowImages { columns: 5, complete: true, rows: &good }, &mut rows).unwrap();
+        let bad = [swipe(2), vec![0]].concat();
+        image.encode(RowImages { columns: 5, complete: true, rows: &bad }, &mut rows).unwrap_err();
+        assert_eq!(rows.iter().map(|row| row.key).collect::<Vec<_>>(), [1]);
+    }
 
-/// The same where the event has a default, and the columns that differ from it.
-fn other_default<'a>(
-    charsets: &DefaultCharset<'_>,
-    columns: impl Iterator<Item = &'a Column>,
-) -> Option<&'a Column> {
-    let mut exceptions = charsets.iter_non_default().flatten().peekable();
-    let collations = (0..).map(|index| match exceptions.next_if(|next| next.column_index() == index) {
-        Some(exception) => exception.charset(),
-        None => charsets.default_charset(),
-    });
-    other_charset(collations, columns)
-}
+    #[test]
+    fn incomplete_and_foreign_images_are_refused() {
+        let (layout, map) = swipes();
+        assert_eq!(encode(&layout, &map, false, &swipe(1)), Err(RowError::Partial));
+        let map: TableMapEvent<'_> = map.read_event().unwrap();
+        let images = RowImages { columns: 6, complete: true, rows: &swipe(1) };
+        assert!(matches!(layout.encode_image(&map, images, &mut Vec::new()), Err(RowError::Mismatch(_))));
+        for (types, metadata, nullable) in [
+            (&[3, 3, 254, 254][..], &[254, 16, 254, 15][..], &[0][..]),
+            (&[8, 3, 254, 254, 254], &[254, 16, 254, 15, 254, 1], &[0]),
+            (&[3, 3, 254, 254, 254], &[254, 17, 254, 15, 254, 1], &[0]),
+            (&[3, 3, 15, 254, 254], &[16, 0, 254, 15, 254, 1], &[0]),
+            (&[3, 3, 254, 254, 254], &[247, 1, 254, 15, 254, 1], &[0]),
+            (&[3, 3, 254, 254, 254], &[254, 16, 254, 15, 254, 1], &[2]),
+            (&[3, 3, 254, 254, 254], &[254, 16, 254, 15], &[0]),
+            (&[3, 99, 254, 254, 254], &[254, 16, 254, 15, 254, 1], &[0]),
+        ] {
+            let map = table_map(types, metadata, nullable);
+            assert!(!layout.matches(&map.read_event().unwrap()), "{types:?} {metadata:?} {nullable:?}");
+        }
+    }
 
-fn is_numeric(kind: &Kind) -> bool {
-    matches!(kind, Kind::Int { .. } | Kind::Year { .. } | Kind::Float | Kind::Double | Kind::Decimal { .. })
-}
+    #[test]
+    fn a_null_key_is_malformed() {
+        let (layout, map) = swipes();
+        let mut row = swipe(1);
+        row[0] = 0xe1;
+        row.drain(1..5);
+        assert_eq!(encode(&layout, &map, true, &row), Err(RowError::Malformed("vid".into())));
+    }
 
-/// Whether the column has a character set in the binlog, be it `binary`. `None` where MariaDB says one and
-/// MySQL does not: which entries belong to the columns behind it is not known.
-fn is_text(kind: &Kind) -> Option<bool> {
-    match kind {
-        Kind::Geometry | Kind::Vector | Kind::Inet4 | Kind::Inet6 => None,
-        _ => Some(matches!(kind, Kind::Text { .. } | Kind::JsonText { .. } | Kind::Binary { .. })),
+    #[test]
+    fn only_write_rows_add_rows() {
+        let body = [&[1, 0, 0, 0, 0, 0, 0, 0, 2, 0, 5, 0x1f][..], &swipe(1)].concat();
+        for (event_type, adds) in [(30, true), (23, false), (32, false), (31, false)] {
+            let event = event(event_type, &body);
+            if let Ok(Some(EventData::RowsEvent(rows))) = event.read_data() {
+                let found = RowImages::of(&rows);
+                assert_eq!(
+                    found.is_some_and(|found| found.complete && found.rows == swipe(1)),
+                    adds,
+                    "{event_type}"
+                );
+            }
+        }
+    }
+
+    /// A column of every kind that an image can hold, and its TABLE_MAP.
+    fn every_kind() -> (Layout, Event) {
+        let labels = Labels::parse("set('a','\"')").unwrap();
+        let utf8 = || Charset::Utf8;
+        let blob = Stored::Blob { length_bytes: 2 };
+        let kinds: Vec<(Kind, u8, &[u8])> = vec![
+            (Kind::Int { width: 3, unsigned: false }, 9, &[]),
+            (Kind::Year { two_digits: false }, 13, &[]),
+            (Kind::Float, 4, &[4]),
+            (Kind::Double, 5, &[8]),
+            (Kind::Decimal { precision: 20, scale: 3, zerofill: false }, 246, &[20, 3]),
+            (Kind::Text { charset: Charset::Ascii, stored: Stored::Varying { octets: 300 } }, 15, &[44, 1]),
+            (Kind::Text { charset: utf8(), stored: blob }, 252, &[2]),
+            (Kind::Text { charset: Charset::Utf16, stored: blob }, 252, &[2]),
+            (Kind::Text { charset: Charset::Utf16Le, stored: blob }, 252, &[2]),
+            (Kind::Text { charset: Charset::Utf32, stored: blob }, 252, &[2]),
+            (Kind::JsonText { charset: utf8(), stored: blob }, 252, &[2]),
+            (Kind::Json, 245, &[4]),
+            (Kind::Binary { stored: Stored::Fixed { octets: 5 } }, 254, &[254, 5]),
+            (Kind::Bit { bits: 10 }, 16, &[2, 1]),
+            (Kind::Enum { labels: labels.clone(), charset: utf8() }, 254, &[247, 1]),
+            (Kind::Set { labels, charset: utf8() }, 254, &[248, 1]),
+            (Kind::Date, 10, &[]),
+            (Kind::Time { fsp: 3 }, 19, &[3]),
+            (Kind::DateTime { fsp: 5 }, 18, &[5]),
+            (Kind::Timestamp { fsp: 0 }, 17, &[0]),
+            (Kind::Time { fsp: 0 }, 11, &[]),
+            (Kind::DateTime { fsp: 0 }, 12, &[]),
+            (Kind::Timestamp { fsp: 0 }, 7, &[]),
+            (Kind::Geometry, 255, &[4]),
+            (Kind::Inet6, 254, &[254, 16]),
+        ];
+        let types: Vec<u8> = kinds.iter().map(|(_, column_type, _)| *column_type).collect();
+        let metadata: Vec<u8> = kinds.iter().flat_map(|(_, _, metadata)| *metadata).copied().collect();
+        let nullable = [0xfe, 0xff, 0xff, 0xff];
+        let columns = kinds
+            .into_iter()
+            .enumerate()
+            .map(|(number, (kind, _, _))| column(&format!("c{number}\n"), kind, number > 0));
+        (Layout::new(columns.collect(), 0).unwrap(), table_map(&types, &metadata, &nullable))
+    }
+
+    proptest! {
+        /// Whatever the bytes, there is an error or a row that is one line of JSON.
+        #[test]
+        fn any_bytes_are_an_error_or_json(
+            nulls in prop::array::uniform4(any::<u8>()),
+            body in prop::collection::vec(prop_oneof![Just(0_u8), Just(1), Just(2), any::<u8>()], 0..400),
+        ) {
+            let (layout, map) = every_kind();
+            for nulls in [nulls, [0, 0, 0, 0], [0xfe, 0xff, 0xff, 0x01]] {
+                let rows = [&nulls[..], &body].concat();
+                for row in encode(&layout, &map, true, &rows).unwrap_or_default() {
+                    prop_assert!(serde_json::from_slice::<serde::de::IgnoredAny>(&row.json).is_ok());
+                    prop_assert!(!row.json.contains(&b'\n') && !row.json.contains(&b'\r'));
+                }
+            }
+        }
+
+        /// The same for one value at a time, which random bytes of a whole row seldom reach.
+        #[test]
+        fn any_value_is_an_error_or_json(body in prop::collection::vec(any::<u8>(), 0..80), text in ".{0,20}") {
+            let (layout, map) = every_kind();
+            let image = layout.image(&map.read_event().unwrap()).unwrap();
+            let length = u16::try_from(body.len()).unwrap().to_le_bytes();
+            let counted = [&length[..], &[0, 0], &body].concat();
+            let blob = [&length[..], &body].concat();
+            let text = [&u16::try_from(text.len()).unwrap().to_le_bytes()[..], text.as_bytes()].concat();
+            for (wire, bytes) in image.wires.iter().flat_map(|wire| [(wire, &body), (wire, &counted), (wire, &blob), (wire, &text)]) {
+                let mut out = Writer::default();
+                if wire.write(&mut Cursor(bytes), &mut out).is_ok() {
+                    let json = serde_json::from_slice::<serde::de::IgnoredAny>(&out.json);
+                    prop_assert!(json.is_ok(), "{wire:?} {}", String::from_utf8_lossy(&out.json));
+                    prop_assert!(!out.json.contains(&b'\n') && !out.json.contains(&b'\r'));
+                }
+            }
+        }
     }
 }

@@ -257,6 +257,8 @@ impl Parser<'_> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn canonical(text: &str) -> Option<String> {
@@ -354,5 +356,39 @@ mod tests {
         assert!(canonical(&nested(MAX_DEPTH)).is_some());
         assert_eq!(canonical(&nested(MAX_DEPTH + 2)), None);
         assert_eq!(canonical(&"[".repeat(1_000_000)), None);
+    }
+
+    fn any_json() -> impl Strategy<Value = serde_json::Value> {
+        let leaf = prop_oneof![
+            Just(serde_json::Value::Null),
+            any::<bool>().prop_map(Into::into),
+            any::<i64>().prop_map(Into::into),
+            any::<u64>().prop_map(Into::into),
+            any::<f64>().prop_map(Into::into),
+            any::<String>().prop_map(Into::into),
+        ];
+        leaf.prop_recursive(6, 64, 6, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..6).prop_map(Into::into),
+                prop::collection::hash_map(any::<String>(), inner, 0..6)
+                    .prop_map(|members| serde_json::Value::Object(members.into_iter().collect())),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn the_value_stays_the_same(value in any_json()) {
+            let pretty = serde_json::to_string_pretty(&value).unwrap();
+            // serde_json writes 1e+30 where ryu writes 1e30.
+            let one_way = |text: String| text.replace("e+", "e");
+            prop_assert_eq!(canonical(&pretty).map(one_way), Some(one_way(value.to_string())));
+        }
+
+        #[test]
+        fn takes_what_serde_json_takes(text in r#"[\[\]{}:, "\\0-9a-fntu.eE+-]{0,24}"#) {
+            let theirs = serde_json::from_str::<serde::de::IgnoredAny>(&text).is_ok();
+            prop_assert_eq!(canonical(&text).is_some(), theirs, "{}", text);
+        }
     }
 }

@@ -3,8 +3,8 @@
 //! Owns column kinds, character sets and the encoding of values. Does no I/O: the schema comes from
 //! [`crate::table`], the bytes from there or from [`crate::tail`].
 //!
-//! In reading order: [`column`] says what a column holds, [`layout`] encodes the values of a SELECT,
-//! [`image`] those of a WRITE_ROWS event. Both write through the same functions, one file per kind of
+//! In reading order: [`Column`] says what a column holds, [`Layout`] encodes the values of a SELECT,
+//! [`Image`] those of a WRITE_ROWS event. Both write through the same functions, one file per kind of
 //! value, so that the bytes can't differ.
 
 pub mod charset;
@@ -15,8 +15,10 @@ mod image;
 mod json;
 mod jsonb;
 mod layout;
+mod metadata;
 mod temporal;
 mod value;
+mod wire;
 
 use std::sync::Arc;
 

@@ -295,7 +295,8 @@ mod tests {
         assert_eq!((previous.year, previous.month, previous.day), (1970, 1, 1));
         for day in 1..=u32::MAX / 86400 {
             let date = DateTime::from_unix(day * 86400, 0);
-            let leap = previous.year % 4 == 0 && (previous.year % 100 != 0 || previous.year % 400 == 0);
+            let leap = previous.year.is_multiple_of(4)
+                && (!previous.year.is_multiple_of(100) || previous.year.is_multiple_of(400));
             let length = match previous.month {
                 2 => 28 + u32::from(leap),
                 4 | 6 | 9 | 11 => 30,

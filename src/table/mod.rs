@@ -6,7 +6,7 @@
 mod charsets;
 mod schema;
 
-use std::{sync::Arc, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
 use mysql_async::{Conn, Params, Row, Value, from_value_opt, prelude::Queryable};
 
@@ -21,6 +21,13 @@ use crate::{
 /// A SELECT that takes longer is given up. A range of the key with a limit takes milliseconds; longer
 /// means that the table is locked or the server in trouble, and then doorcast must not add to it.
 const TIME_LIMIT: Duration = Duration::from_secs(30);
+
+/// How long a SELECT waits for somebody's lock on the table: rows of the binlog wait behind it.
+const LOCK_LIMIT: Duration = Duration::from_secs(5);
+
+/// How long the next row of an answer may take. Over a half-open link nothing comes any more, and the
+/// server's own limits can't be heard.
+const NEXT_WITHIN: Duration = Duration::from_secs(10);
 
 /// An answer is cut after so many bytes of JSON, however few rows that are.
 const BATCH_BYTES: usize = 64 << 20;
@@ -64,9 +71,12 @@ impl Table {
     /// # Errors
     /// See [`SchemaError`].
     pub async fn open(mut conn: Conn, database: &str, table: &str) -> Result<Table, SchemaError> {
-        prepare(&mut conn).await?;
         let mut charsets = Charsets::default();
-        let schema = schema::read(&mut conn, &mut charsets, database, table).await?;
+        let read = async {
+            prepare(&mut conn).await?;
+            schema::read(&mut conn, &mut charsets, database, table).await
+        };
+        let schema = within(TIME_LIMIT, read).await?;
         let layout = Arc::new(schema.layout.clone());
         Ok(Table { conn, charsets, sql: Sql::new(&schema), schema, layout })
     }
@@ -77,7 +87,8 @@ impl Table {
     /// See [`SchemaError`]; the old layout stays.
     pub async fn reload(&mut self) -> Result<(), SchemaError> {
         let (database, table) = (&self.schema.database, &self.schema.table);
-        self.schema = schema::read(&mut self.conn, &mut self.charsets, database, table).await?;
+        let read = schema::read(&mut self.conn, &mut self.charsets, database, table);
+        self.schema = within(TIME_LIMIT, read).await?;
         self.layout = Arc::new(self.schema.layout.clone());
         self.sql = Sql::new(&self.schema);
         Ok(())
@@ -139,7 +150,7 @@ impl Table {
     ) -> Result<Vec<Key>, TableError> {
         let Some((first, last)) = self.bounds(after, through) else { return Ok(Vec::new()) };
         let params = Params::Positional(vec![first, last, row_limit(limit)]);
-        let keys: Vec<Value> = self.conn.exec(self.sql.keys.as_str(), params).await.map_err(classify)?;
+        let keys: Vec<Value> = answer(self.conn.exec(self.sql.keys.as_str(), params)).await?;
         keys.into_iter().map(|value| key(value).ok_or(TableError::LayoutChanged(None))).collect()
     }
 
@@ -159,8 +170,7 @@ impl Table {
     /// # Errors
     /// See [`TableError`].
     pub async fn greatest_key(&mut self) -> Result<Option<Key>, TableError> {
-        let value: Option<Value> =
-            self.conn.query_first(self.sql.greatest.as_str()).await.map_err(classify)?;
+        let value: Option<Value> = answer(self.conn.query_first(self.sql.greatest.as_str())).await?;
         match value {
             None => Ok(None),
             Some(value) => key(value).map(Some).ok_or(TableError::LayoutChanged(None)),
@@ -174,10 +184,10 @@ impl Table {
     }
 
     async fn rows(&mut self, sql: String, params: Params) -> Result<Vec<EncodedRow>, TableError> {
-        let mut answer = self.conn.exec_iter(sql, params).await.map_err(classify)?;
+        let mut stream = answer(self.conn.exec_iter(sql, params)).await?;
         let mut rows = Vec::new();
         let mut bytes = 0;
-        while let Some(row) = answer.next().await.map_err(classify)? {
+        while let Some(row) = answer(stream.next()).await? {
             let row: Row = row;
             let row = self.layout.encode_select(row.unwrap())?;
             bytes += row.json.len();
@@ -186,7 +196,7 @@ impl Table {
                 break;
             }
         }
-        answer.drop_result().await.map_err(classify)?;
+        within(TIME_LIMIT, stream.drop_result()).await.map_err(classify)?;
         Ok(rows)
     }
 
@@ -261,7 +271,7 @@ async fn prepare(conn: &mut Conn) -> mysql_async::Result<()> {
     let limits = [
         format!("SET SESSION max_statement_time = {}", TIME_LIMIT.as_secs()),
         format!("SET SESSION max_execution_time = {}", TIME_LIMIT.as_millis()),
-        format!("SET SESSION lock_wait_timeout = {}", TIME_LIMIT.as_secs()),
+        format!("SET SESSION lock_wait_timeout = {}", LOCK_LIMIT.as_secs()),
     ];
     for limit in limits {
         match conn.query_drop(limit).await {
@@ -270,6 +280,21 @@ async fn prepare(conn: &mut Conn) -> mysql_async::Result<()> {
         }
     }
     Ok(())
+}
+
+/// One step of an answer, with a time limit.
+async fn answer<T>(step: impl Future<Output = mysql_async::Result<T>>) -> Result<T, TableError> {
+    within(NEXT_WITHIN, step).await.map_err(classify)
+}
+
+async fn within<T, E: From<mysql_async::Error>>(
+    limit: Duration,
+    asked: impl Future<Output = Result<T, E>>,
+) -> Result<T, E> {
+    tokio::time::timeout(limit, asked).await.unwrap_or_else(|_| {
+        let message = format!("no answer within {} s", limit.as_secs());
+        Err(mysql_async::Error::from(io::Error::new(io::ErrorKind::TimedOut, message)).into())
+    })
 }
 
 const UNKNOWN_VARIABLE: u16 = 1193;

@@ -457,6 +457,19 @@ impl Assembler {
         self.close(event.header().timestamp(), self.at.offset)
     }
 
+    /// Whether a compressed transaction has begun and not ended.
+    pub(super) fn is_in_payload(&self) -> bool {
+        self.payload_end.is_some()
+    }
+
+    /// Ends a compressed transaction of which nothing more comes: it could not be unpacked.
+    pub(super) fn give_up_payload(&mut self) -> Step {
+        self.reread(Reread::Vanished);
+        let end = next_offset(self.at.offset, self.payload_end.unwrap_or_default());
+        // Servers that compress say in the GTID event when it committed.
+        self.close(0, end)
+    }
+
     fn rotate(&mut self, event: &Event) -> Result<Step, Malformed> {
         let (file, offset) = event::rotate(event).ok_or(Malformed("ROTATE"))?;
         self.tables.clear();

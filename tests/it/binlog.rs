@@ -1,7 +1,5 @@
 //! The binlog of a test server, read by mysql_async's stream and nothing of doorcast's own.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "it is how a test fails")]
-
 use doorcast::demo::binary::Flavour;
 use doorcast::demo::server::PrivateServer;
 use doorcast::row::RowImages;

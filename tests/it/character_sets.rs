@@ -1,8 +1,6 @@
 //! Every character of every character set, on every server: the JSON has what the server itself
 //! converts the text to.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "it is how a test fails")]
-
 use std::collections::HashMap;
 use std::fmt::Write as _;
 

@@ -36,10 +36,24 @@ struct Log(Arc<watch::Sender<Vec<Value>>>);
 impl Doorcast {
     /// Starts `doorcast run` on `db`, and waits until it follows: what is inserted from then on is news.
     pub(crate) async fn start(db: &str, arguments: &[&str]) -> Doorcast {
-        let folder = Arc::new(tempfile::tempdir().unwrap());
+        Doorcast::start_on("127.0.0.1:0", db, arguments).await
+    }
+
+    /// The same, listening on an address that it keeps.
+    pub(crate) async fn start_on(listen: &str, db: &str, arguments: &[&str]) -> Doorcast {
+        Doorcast::begin(listen, tempfile::tempdir().unwrap(), db, arguments).await
+    }
+
+    /// The same, in a folder that has a checkpoint.
+    pub(crate) async fn start_in(folder: TempDir, db: &str, arguments: &[&str]) -> Doorcast {
+        Doorcast::begin("127.0.0.1:0", folder, db, arguments).await
+    }
+
+    async fn begin(listen: &str, folder: TempDir, db: &str, arguments: &[&str]) -> Doorcast {
+        let folder = Arc::new(folder);
         let mut all = vec!["--db".to_owned(), db.to_owned()];
         all.extend(arguments.iter().map(ToString::to_string));
-        let (child, log, reader) = spawn(&all, &folder, "127.0.0.1:0");
+        let (child, log, reader) = spawn(&all, &folder, listen);
         let address = log.listening().await;
         log.wait_for(|line| line["message"] == "following").await;
         let starts = watch::Sender::new(1);
@@ -53,6 +67,11 @@ impl Doorcast {
 
     pub(crate) fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address)
+    }
+
+    /// The folder with the checkpoint and nothing else.
+    pub(crate) fn folder(&self) -> &std::path::Path {
+        self.folder.path()
     }
 
     /// The checkpoint file.
@@ -79,16 +98,43 @@ impl Doorcast {
         deadline(self.child.wait()).await.unwrap()
     }
 
+    /// Waits until it ends by itself.
+    pub(crate) async fn ended(&mut self) -> ExitStatus {
+        deadline(self.child.wait()).await.unwrap()
+    }
+
     /// SIGTERM.
     pub(crate) fn terminate(&self) {
-        let id = self.child.id().expect("it runs");
-        let sent = std::process::Command::new("kill").args(["-TERM", &id.to_string()]).status().unwrap();
+        self.signal("TERM");
+    }
+
+    /// Any signal: `STOP`, `CONT`.
+    pub(crate) fn signal(&self, name: &str) {
+        let id = self.id().to_string();
+        let sent = std::process::Command::new("kill").args(["-s", name, &id]).status().unwrap();
         assert!(sent.success());
+    }
+
+    /// Its process id.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id().expect("it runs")
     }
 
     /// Waits until the log has a line with this message, and returns the first.
     pub(crate) async fn logged(&self, message: &str) -> Value {
         self.log.wait_for(|line| line["message"].as_str() == Some(message)).await
+    }
+
+    /// Waits until the log has a line whose `error` has this text in it, or whose `reason` has.
+    pub(crate) async fn logged_error(&self, text: &str) {
+        let says = |value: &Value| value.as_str().is_some_and(|value| value.contains(text));
+        self.log.wait_for(|line| says(&line["error"]) || says(&line["reason"])).await;
+    }
+
+    /// Its log so far.
+    pub(crate) fn log(&self) -> String {
+        let lines: Vec<String> = self.log.0.borrow().iter().map(ToString::to_string).collect();
+        lines.join("\n")
     }
 
     /// Waits until `path` answers with `status`, asking again as soon as it has answered otherwise.

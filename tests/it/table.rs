@@ -1,13 +1,11 @@
 //! The schema and the rows by key, on every server.
 
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "it is how a test fails")]
-
 use doorcast::demo::server::PrivateServer;
 use doorcast::id::Key;
 use doorcast::row::{EncodedRow, Kind, RowError};
 use doorcast::table::{SchemaError, Table, TableError};
-use mysql_async::Conn;
 use mysql_async::prelude::Queryable;
+use mysql_async::{Conn, Value};
 
 use crate::binlog::{each_insert, position};
 use crate::deadline::deadline;
@@ -151,6 +149,50 @@ async fn what_can_not_be_followed_says_why() {
         let conn = Conn::from_url(database.url()).await.unwrap();
         Table::open(conn, &database.name, "Hidden").await.unwrap();
     }
+}
+
+#[tokio::test]
+async fn the_session_reads_only_in_utc_and_for_a_limited_time() {
+    for server in servers::all().await {
+        let database = servers::database(server, "session").await;
+        let mut table = open(server, &database, "vdooropen").await.unwrap();
+        let conn = table.conn();
+        let error = conn.query_drop(format!("DELETE FROM `{}`.vdooropen", database.name)).await.unwrap_err();
+        assert!(error.to_string().contains("READ ONLY transaction"), "{} {error}", server.name());
+        let zone: Option<(String, u64)> =
+            conn.query_first("SELECT @@time_zone, @@lock_wait_timeout").await.unwrap();
+        assert_eq!(zone, Some(("+00:00".to_owned(), 5)));
+        let limit = match server.name().as_str() {
+            "mysql-5.6" => "'none'",
+            name if name.starts_with("mariadb") => "1000 * @@max_statement_time",
+            _ => "@@max_execution_time",
+        };
+        let limit: Option<Value> = conn.query_first(format!("SELECT {limit}")).await.unwrap();
+        let limit = limit.unwrap().as_sql(true);
+        assert!(
+            ["'none'", "'30000'", "'30000.000000'"].contains(&limit.as_str()),
+            "{} {limit}",
+            server.name()
+        );
+    }
+}
+
+/// However many rows are asked for, some 64 MiB are the most that are kept.
+#[tokio::test]
+async fn large_rows_come_in_smaller_batches() {
+    let server = &servers::all().await[0];
+    let database = servers::database(server, "large").await;
+    // Tests beside this one read the binlog.
+    let mut root = server.unlogged().await.unwrap();
+    root.query_drop(format!("USE `{}`", database.name)).await.unwrap();
+    root.query_drop("CREATE TABLE t (id INT PRIMARY KEY, v LONGTEXT CHARACTER SET ascii)").await.unwrap();
+    for id in 1..=6 {
+        root.query_drop(format!("INSERT INTO t VALUES ({id}, REPEAT('x', 15000000))")).await.unwrap();
+    }
+    let mut table = open(server, &database, "t").await.unwrap();
+    assert_eq!(keys(&deadline(table.rows_after(0, 100)).await.unwrap()), [1, 2, 3, 4, 5]);
+    assert_eq!(keys(&deadline(table.rows_after(5, 100)).await.unwrap()), [6]);
+    assert_eq!(keys(&deadline(table.latest(100)).await.unwrap()), [2, 3, 4, 5, 6]);
 }
 
 /// On Windows and macOS, and where a my.cnf says so, names are stored in lower case.

@@ -423,8 +423,6 @@ fn run(rows: usize, resume_limit: usize, older: Key, seed: Key, ops: Vec<Op>) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 512, ..ProptestConfig::default() })]
-
     #[test]
     fn every_row_comes_once_in_order_or_a_gap_is_told(
         rows in 1..8usize,

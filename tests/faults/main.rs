@@ -1,0 +1,221 @@
+//! Faults at random, under a steady load, on every server: does every client end up with every row, once
+//! and in order?
+//!
+//! Four connections insert all the time: single rows, several in a statement, transactions that stay
+//! open while others commit, rolled back ones. Eight clients, four by SSE and four by long poll, come back
+//! with their last id whatever happens; half of them sit behind a proxy. doorcast reaches the server
+//! through another proxy. A round is one fault, then a row that every client must get. At the end of all
+//! rounds of a fault each client's rows are compared with the table, and with the commit order as another
+//! decoder (mysql_cdc) reads it from the server's binlog files.
+//!
+//! - **missing**: committed rows that a client did not get.
+//! - **twice**: rows that a client got again.
+//! - **out of order**: the fewest rows that would have to be moved so that a client's order is the decoder's,
+//!   and, over all rows, that of the client that has the most. The decoder's order is not asked of rows
+//!   that doorcast may have read from the table, in key order: those written while the session logged
+//!   statements, or from before the position was lost until clients were up to date again. For these the
+//!   clients must only agree with each other.
+//! - **longest silence**: the longest that a committed row took to reach a client. What the fault itself
+//!   takes, a server's restart for instance, is part of it.
+//!
+//! Rows that were never committed, rows whose JSON is not that of the table, and gaps are failures too; they
+//! are listed below the table. One fault, where doorcast is killed and the binlog of its last second is
+//! purged before it comes back, may lead to a gap: behind it rows may come again. None may be missing.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "this is a test"
+)]
+
+#[path = "../it/deadline.rs"]
+mod deadline;
+#[allow(dead_code, reason = "the tests use the rest")]
+#[path = "../it/process.rs"]
+mod process;
+#[allow(dead_code, reason = "the tests use the rest")]
+#[path = "../it/proxy.rs"]
+mod proxy;
+#[allow(dead_code, unused_imports, reason = "the tests use the rest")]
+#[path = "../it/servers.rs"]
+mod servers;
+mod site {
+    //! What the shared modules want of it.
+
+    /// An HTTP client that goes straight to doorcast.
+    pub(crate) fn client() -> reqwest::Client {
+        reqwest::Client::builder().no_proxy().build().unwrap()
+    }
+}
+
+mod decoder;
+mod fault;
+mod screens;
+mod stage;
+mod swipes;
+mod verdict;
+
+use std::{fmt::Write as _, process::ExitCode, time::Duration};
+
+use anyhow::{Result, ensure};
+use clap::Parser;
+use doorcast::demo::server::PrivateServer;
+use futures_util::{StreamExt, stream};
+use tokio::time::Instant;
+
+use crate::{
+    fault::Fault,
+    stage::Stage,
+    verdict::{Outcome, Verdict},
+};
+
+/// Faults at random, under a steady load, on every server.
+#[derive(Debug, Clone, Parser)]
+struct Options {
+    /// Where chance begins: the same number brings the same faults at the same moments, as far as the
+    /// servers play along
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Rounds of each fault
+    #[arg(long, default_value_t = 20)]
+    rounds: usize,
+    /// Only these servers, for instance mariadb-10.11,mysql-9.7
+    #[arg(long, value_delimiter = ',')]
+    servers: Vec<String>,
+    /// Only these faults; `any` is one after the other, by chance
+    #[arg(long, value_delimiter = ',', value_enum)]
+    faults: Vec<Fault>,
+    /// After that so many minutes of faults by chance on each server, with one doorcast
+    #[arg(long)]
+    minutes: Option<f64>,
+    /// Servers at a time
+    #[arg(long, default_value_t = 1)]
+    jobs: usize,
+}
+
+#[tokio::main]
+async fn main() -> Result<ExitCode> {
+    let options = Options::parse();
+    let kinds = servers::kinds();
+    for name in &options.servers {
+        ensure!(
+            kinds.contains(&name.as_str()),
+            "there is no server {name:?}; there are {}",
+            kinds.join(", ")
+        );
+    }
+    let wanted = |kind: &&str| options.servers.is_empty() || options.servers.iter().any(|name| name == kind);
+    let kinds: Vec<&str> = kinds.into_iter().filter(wanted).collect();
+    let outcomes: Vec<Vec<Outcome>> = stream::iter(kinds)
+        .map(|kind| on_server(kind, &options))
+        .buffered(options.jobs.max(1))
+        .collect()
+        .await;
+    let outcomes: Vec<Outcome> = outcomes.into_iter().flatten().collect();
+    print!("{}", report(&options, &outcomes));
+    Ok(if outcomes.iter().all(Outcome::is_good) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Every fault on one server.
+async fn on_server(kind: &'static str, options: &Options) -> Vec<Outcome> {
+    let faults = if options.faults.is_empty() { Fault::each() } else { options.faults.clone() };
+    let mut plan: Vec<(Fault, Until)> =
+        faults.into_iter().map(|fault| (fault, Until::Rounds(options.rounds))).collect();
+    plan.extend(
+        options.minutes.map(|minutes| (Fault::Any, Until::Passed(Duration::from_secs_f64(minutes * 60.0)))),
+    );
+    let mut server = None;
+    let mut outcomes = Vec::new();
+    for (fault, until) in plan {
+        let began = Instant::now();
+        let run = tokio::spawn(one_fault(kind, fault, until, options.seed, server.take()));
+        let outcome = match run.await {
+            Ok(Ok((outcome, used))) => {
+                server = Some(used);
+                outcome
+            }
+            Ok(Err(err)) => Outcome::broken(kind, fault.name(), format!("{err:#}")),
+            Err(err) => Outcome::broken(kind, fault.name(), err.to_string()),
+        };
+        eprintln!("{outcome}, took {} s", began.elapsed().as_secs());
+        outcomes.push(outcome);
+    }
+    outcomes
+}
+
+/// When there have been enough rounds.
+#[derive(Debug, Clone, Copy)]
+enum Until {
+    Rounds(usize),
+    Passed(Duration),
+}
+
+impl Until {
+    fn reached(self, rounds: usize, began: Instant) -> bool {
+        match self {
+            Until::Rounds(enough) => rounds >= enough,
+            Until::Passed(time) => began.elapsed() >= time,
+        }
+    }
+}
+
+/// All rounds of one fault on one server. Hands the server back for the next.
+async fn one_fault(
+    kind: &'static str,
+    fault: Fault,
+    until: Until,
+    seed: u64,
+    server: Option<PrivateServer>,
+) -> Result<(Outcome, PrivateServer)> {
+    let server = match server {
+        Some(server) => server,
+        None => servers::private(kind, &[]).await,
+    };
+    let mut random = fastrand::Rng::with_seed(seed ^ name_hash(kind) ^ name_hash(fault.name()));
+    let mut stage = Stage::open(server, random.fork()).await?;
+    let began = Instant::now();
+    let mut rounds = 0;
+    let mut trouble = None;
+    while trouble.is_none() && !until.reached(rounds, began) {
+        let this = fault.or_by_chance(&mut random);
+        rounds += 1;
+        trouble = stage.round(this, &mut random).await.err();
+        if let Some(err) = &trouble {
+            eprintln!("{kind}, {}, round {rounds}: {err:#}", this.name());
+        }
+    }
+    let trouble = trouble.map(|err| format!("round {rounds}: {err:#}"));
+    let (verdict, server): (Verdict, PrivateServer) = stage.close(trouble, fault.leaves()).await?;
+    Ok((Outcome { server: kind, fault: fault.name(), rounds, verdict }, server))
+}
+
+fn name_hash(name: &str) -> u64 {
+    name.bytes().fold(0, |hash, byte| hash.wrapping_mul(0x100_0000_01b3) ^ u64::from(byte))
+}
+
+/// The table in Markdown, and what was wrong.
+fn report(options: &Options, outcomes: &[Outcome]) -> String {
+    let mut text = format!("\n`scripts/faults --seed {} --rounds {}`\n\n", options.seed, options.rounds);
+    text += "| server | fault | rounds | rows | missing | twice | out of order | longest silence |\n";
+    text += "|---|---|--:|--:|--:|--:|--:|--:|\n";
+    for outcome in outcomes {
+        let Verdict { rows, missing, twice, out_of_order, silence, .. } = &outcome.verdict;
+        let _ = writeln!(
+            text,
+            "| {} | {} | {} | {rows} | {missing} | {twice} | {out_of_order} | {:.1} s |",
+            outcome.server,
+            outcome.fault,
+            outcome.rounds,
+            silence.as_secs_f64()
+        );
+    }
+    for outcome in outcomes.iter().filter(|outcome| !outcome.is_good()) {
+        let _ = writeln!(text, "\n{}, {}:", outcome.server, outcome.fault);
+        for problem in &outcome.verdict.problems {
+            let _ = writeln!(text, "- {problem}");
+        }
+    }
+    text
+}

@@ -1,0 +1,192 @@
+//! Clients as screens are: they come back with their last id, whatever happens, and keep what they read.
+
+use std::{
+    collections::HashSet,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use anyhow::{Context, Result, bail, ensure};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use tokio::{sync::watch, task::JoinHandle, time::Instant};
+
+/// After a connection that ended, a client waits as long before the next.
+const RETRY: Duration = Duration::from_millis(50);
+
+/// A client that reads for ever.
+pub(crate) struct Screen {
+    pub(crate) name: String,
+    record: Arc<Mutex<Record>>,
+    changed: watch::Receiver<()>,
+    task: JoinHandle<()>,
+}
+
+/// What a client has read.
+#[derive(Debug, Default)]
+pub(crate) struct Record {
+    /// In the order in which they came.
+    pub(crate) rows: Vec<Row>,
+    keys: HashSet<i64>,
+    /// Gaps that it was told of.
+    pub(crate) gaps: Vec<String>,
+    /// Answers that it could not make sense of.
+    pub(crate) complaints: Vec<String>,
+    cursor: Option<String>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Row {
+    pub(crate) key: i64,
+    pub(crate) json: String,
+    pub(crate) at: Instant,
+    /// How many gaps it had been told of.
+    pub(crate) gaps: usize,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum By {
+    Sse,
+    Poll,
+}
+
+impl Screen {
+    /// Starts to read from `base`, from now on, and waits until that is a place.
+    pub(crate) async fn open(name: String, by: By, base: String) -> Screen {
+        let record = Arc::new(Mutex::new(Record::default()));
+        let (sender, mut changed) = watch::channel(());
+        let http = reqwest::Client::builder().no_proxy().build().unwrap();
+        let reader = Reader { base, http, record: Arc::clone(&record), changed: sender };
+        let task = tokio::spawn(reader.read(by));
+        let has_place = |_: &()| record.lock().unwrap().cursor.is_some();
+        crate::deadline::deadline(changed.wait_for(has_place)).await.unwrap();
+        Screen { name, record, changed, task }
+    }
+
+    /// Waits until it has the row.
+    pub(crate) async fn has(&mut self, key: i64) {
+        let record = &self.record;
+        let _ = self.changed.wait_for(|()| record.lock().unwrap().keys.contains(&key)).await;
+    }
+
+    /// Stops reading.
+    pub(crate) async fn close(self) -> Record {
+        self.task.abort();
+        let _ = self.task.await; // aborted, so an error by design
+        std::mem::take(&mut *self.record.lock().unwrap())
+    }
+}
+
+struct Reader {
+    base: String,
+    http: reqwest::Client,
+    record: Arc<Mutex<Record>>,
+    changed: watch::Sender<()>,
+}
+
+impl Reader {
+    async fn read(self, by: By) {
+        loop {
+            let ended = match by {
+                By::Sse => self.stream().await,
+                By::Poll => self.poll().await,
+            };
+            // A cut connection is what this is about; an answer that makes no sense is a finding.
+            if let Err(err) = &ended
+                && err.downcast_ref::<reqwest::Error>().is_none()
+            {
+                self.record.lock().unwrap().complaints.push(format!("{err:#}"));
+            }
+            if by == By::Sse || ended.is_err() {
+                tokio::time::sleep(RETRY).await;
+            }
+        }
+    }
+
+    fn cursor(&self) -> Option<String> {
+        self.record.lock().unwrap().cursor.clone()
+    }
+
+    async fn stream(&self) -> Result<()> {
+        let mut request = self.http.get(format!("{}/events", self.base));
+        if let Some(cursor) = self.cursor() {
+            request = request.header("Last-Event-ID", cursor);
+        }
+        let mut response = request.send().await?;
+        ensure!(response.status() == 200, "an event stream answered {}", response.status());
+        let mut buffer = Vec::new();
+        while let Some(chunk) = response.chunk().await? {
+            buffer.extend_from_slice(&chunk);
+            let mut taken = 0;
+            while let Some(end) = buffer[taken..].windows(2).position(|two| two == b"\n\n") {
+                let event = std::str::from_utf8(&buffer[taken..taken + end])?;
+                self.event(event).with_context(|| event.to_owned())?;
+                taken += end + 2;
+            }
+            buffer.drain(..taken);
+            self.changed.send_replace(());
+        }
+        Ok(())
+    }
+
+    fn event(&self, event: &str) -> Result<()> {
+        let field = |name: &str| event.lines().find_map(|line| line.strip_prefix(name));
+        let mut record = self.record.lock().unwrap();
+        let id = field("id: ");
+        if let Some(id) = id {
+            record.cursor = Some(id.to_owned());
+        }
+        match (field("event: "), id, field("data: ")) {
+            (None, Some(id), Some(row)) => record.row(id, row)?,
+            (Some("hello"), _, Some(hello)) if record.cursor.is_none() => {
+                let hello: serde_json::Value = serde_json::from_str(hello)?;
+                record.cursor = hello["head"].as_str().map(str::to_owned);
+            }
+            (Some("gap"), _, Some(gap)) => record.gaps.push(gap.to_owned()),
+            (Some("hello" | "ping"), ..) => {}
+            (None, None, None) if field("retry: ").is_some() => {}
+            _ => bail!("not an event that it knows"),
+        }
+        Ok(())
+    }
+
+    async fn poll(&self) -> Result<()> {
+        #[derive(Deserialize)]
+        struct Answer {
+            next: String,
+            gap: Option<serde_json::Value>,
+            events: Vec<Event>,
+        }
+        #[derive(Deserialize)]
+        struct Event {
+            id: String,
+            row: Box<RawValue>,
+        }
+        let url = match self.cursor() {
+            Some(cursor) => format!("{}/poll?since={cursor}&timeout=5&limit=200", self.base),
+            None => format!("{}/poll?timeout=1", self.base),
+        };
+        let response = self.http.get(url).send().await?.error_for_status()?;
+        let body = response.bytes().await?;
+        let answer: Answer = serde_json::from_slice(&body).context("a poll's answer")?;
+        let mut record = self.record.lock().unwrap();
+        record.gaps.extend(answer.gap.map(|gap| gap.to_string()));
+        for event in answer.events {
+            record.row(&event.id, event.row.get())?;
+        }
+        record.cursor = Some(answer.next);
+        drop(record);
+        self.changed.send_replace(());
+        Ok(())
+    }
+}
+
+impl Record {
+    fn row(&mut self, id: &str, json: &str) -> Result<()> {
+        let (_, key) = id.split_once('-').context("not an id")?;
+        let key = key.parse()?;
+        self.keys.insert(key);
+        self.rows.push(Row { key, json: json.to_owned(), at: Instant::now(), gaps: self.gaps.len() });
+        Ok(())
+    }
+}
