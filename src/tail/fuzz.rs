@@ -9,10 +9,11 @@ use mysql_async::binlog::{
 
 use super::{
     TableName,
+    commit::{Commit, Malformed},
     event::{self, FORMAT_DESCRIPTION, ROTATE, TABLE_MAP, TRANSACTION_PAYLOAD},
     position::FileOffset,
     statement::{Names, classify},
-    transaction::{Assembler, Commit, Malformed, Step},
+    transaction::{Assembler, Step},
 };
 use crate::row;
 
