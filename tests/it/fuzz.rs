@@ -229,7 +229,7 @@ fn run(files: &[File]) {
             let mut rng = Rng::with_seed(seed);
             let mut events = files[rng.usize(..files.len())].clone();
             mutate_events(&mut events, files, &mut rng);
-            attempt("binlog", |data| drop(fuzzing::binlog(data)), &packets(&events), seed, &mut done);
+            attempt("binlog", |data| _ = fuzzing::binlog(data), &packets(&events), seed, &mut done);
 
             let body = bodies[rng.usize(..bodies.len())];
             let from = rng.usize(..=body.len().min(60));
