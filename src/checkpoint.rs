@@ -54,6 +54,9 @@ pub struct Checkpoint {
     pub replica_id: u32,
     /// When this was written, in Unix milliseconds.
     pub saved_at_ms: u64,
+    /// Nothing was told after this: the process ended in good order.
+    #[serde(default)]
+    pub at_rest: bool,
 }
 
 /// A [`Position`] as text.
@@ -314,6 +317,7 @@ mod tests {
             read_ahead: Some(ReadAhead { keys: vec![(9, 9)], until: Some("bin.000001:90".into()) }),
             replica_id: 1 << 31,
             saved_at_ms: 1_700_000_000_000,
+            at_rest: true,
         }
     }
 

@@ -3,6 +3,8 @@
 //! clap describes each option once. The file's values take the place of the defaults, so that a flag or
 //! a variable goes before them.
 
+mod screen;
+
 use std::{
     ffi::{OsStr, OsString},
     fs,
@@ -16,6 +18,7 @@ use clap::{
     ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum, error::ErrorKind,
 };
 
+pub use self::screen::ScreenOptions;
 use crate::{
     demo::DemoOptions,
     follow::{OnLostPosition, StartFrom},
@@ -139,6 +142,10 @@ pub struct RunOptions {
     #[arg(long, env = "DOORCAST_DB_HEARTBEAT", value_name = "SECONDS", default_value = "5", value_parser = seconds)]
     pub db_heartbeat: Duration,
 
+    /// Pause, in seconds, before what only a person can mend is tried again; up to twice as long, by chance
+    #[arg(long, hide = true, env = "DOORCAST_DB_RETRY", value_name = "SECONDS", default_value = "30", value_parser = seconds)]
+    pub db_retry: Duration,
+
     /// Clients hear from us at least this often, in seconds
     #[arg(long, env = "DOORCAST_HEARTBEAT", value_name = "SECONDS", default_value = "15", value_parser = seconds)]
     pub heartbeat: Duration,
@@ -155,6 +162,10 @@ pub struct RunOptions {
     /// A folder of the site's own pages, served at /
     #[arg(long, env = "DOORCAST_WWW_DIR", value_name = "FOLDER")]
     pub www_dir: Option<PathBuf>,
+
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub screen: ScreenOptions,
 
     /// How log lines look
     #[arg(long, env = "DOORCAST_LOG_FORMAT", value_name = "FORMAT", value_enum, default_value = "text")]

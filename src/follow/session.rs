@@ -1,16 +1,20 @@
 //! One connection: what the server is, where to begin, and the reading until something breaks.
 
-use std::{convert::Infallible, error::Error, sync::Arc, time::Duration};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use mysql_async::{Conn, prelude::Queryable};
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-use super::{Follower, OnLostPosition, StartFrom, backoff::Backoff};
+use super::{
+    Follower, OnLostPosition, StartFrom,
+    backoff::Backoff,
+    ended::{Ended, ReadError, chain},
+};
 use crate::{
     link::{BINLOG_OFF, LinkError, Server, binlog_end, describe, lacks_privilege, within},
     status::{self, now_ms},
-    table::{SchemaError, Table, TableError},
+    table::Table,
     tail::{
         Registration, Start, TableName, Tail, TailError, Told,
         gtid::GtidSet,
@@ -36,59 +40,6 @@ const READINGS: u32 = 3;
 
 /// Offsets in a dump request have 32 bits.
 const LARGEST_OFFSET: u64 = u32::MAX as u64;
-
-/// Why a session ended. There is no good end.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum Ended {
-    /// It may pass.
-    #[error("{}", chain(.0.as_ref()))]
-    Passing(Box<dyn Error + Send + Sync>),
-    /// A person must act; the text names the remedy.
-    #[error("{0}")]
-    Person(String),
-    /// A person must act, and asked that the process ends then.
-    #[error("{0}")]
-    Fatal(String),
-}
-
-impl From<LinkError> for Ended {
-    fn from(err: LinkError) -> Self {
-        match err {
-            LinkError::Definite(message) => Ended::Person(message),
-            passing => Ended::Passing(passing.into()),
-        }
-    }
-}
-
-impl From<SchemaError> for Ended {
-    fn from(err: SchemaError) -> Self {
-        match err {
-            SchemaError::Server(_) => Ended::Passing(err.into()),
-            definite => Ended::Person(definite.to_string()),
-        }
-    }
-}
-
-impl From<TableError> for Ended {
-    fn from(err: TableError) -> Self {
-        Ended::Passing(err.into())
-    }
-}
-
-/// An error and its causes in one line.
-fn chain(err: &dyn Error) -> String {
-    let mut text = err.to_string();
-    let mut cause = err.source();
-    while let Some(err) = cause {
-        let more = err.to_string();
-        if !text.contains(&more) {
-            text.push_str(": ");
-            text.push_str(&more);
-        }
-        cause = err.source();
-    }
-    text
-}
 
 impl Follower {
     /// Connects, finds the place to begin, and reads until something breaks.
@@ -317,6 +268,7 @@ impl Follower {
     }
 
     fn caught_up(&mut self) {
+        self.told_is_known = true;
         self.feed.set_ready();
         self.status.update(|source| source.link = status::Link::Following);
         self.report();
@@ -407,20 +359,6 @@ impl Follower {
         self.server = Some(server.identity.clone());
         self.saver.offer(self.checkpoint());
         Ok(end)
-    }
-}
-
-/// Why reading stopped.
-pub(super) enum ReadError {
-    /// The server does not have the position.
-    Lost(String),
-    /// Anything else.
-    Ended(Ended),
-}
-
-impl From<Ended> for ReadError {
-    fn from(ended: Ended) -> Self {
-        ReadError::Ended(ended)
     }
 }
 

@@ -15,11 +15,11 @@ fn reset_binlog(kind: &str) -> &'static str {
 }
 
 /// Purges the first binlog file, which a server does not do while it still sends it to somebody.
-async fn purge(scene: &mut Scene) {
+pub(crate) async fn purge(conn: &mut Conn) {
     crate::deadline::deadline(async {
         loop {
-            scene.sql(&["PURGE BINARY LOGS TO 'binlog.000002'"]).await;
-            let first: Option<mysql_async::Row> = scene.conn.query_first("SHOW BINARY LOGS").await.unwrap();
+            conn.query_drop("PURGE BINARY LOGS TO 'binlog.000002'").await.unwrap();
+            let first: Option<mysql_async::Row> = conn.query_first("SHOW BINARY LOGS").await.unwrap();
             if first.unwrap().get::<String, _>(0).unwrap() == "binlog.000002" {
                 return;
             }
@@ -150,9 +150,9 @@ async fn a_purged_binlog_is_made_up_for_from_the_table() {
         let mut scene = Scene::start(kind, &[], &[]).await;
         scene.sql(&[&swipe(1), &swipe(2)]).await;
         scene.read(2).await;
-        scene.doorcast.kill().await;
+        assert!(scene.doorcast.stop().await.success());
         scene.sql(&[&swipe(3), &swipe(4), "FLUSH BINARY LOGS", &swipe(5)]).await;
-        purge(&mut scene).await;
+        purge(&mut scene.conn).await;
         scene.sql(&[&swipe(6)]).await;
         scene.doorcast.start_again().await;
         scene.doorcast.logged("read the missing rows from the table").await;
@@ -171,7 +171,7 @@ async fn on_lost_position_fail_ends_with_status_3_and_now_tells_of_a_gap() {
         scene.read(1).await;
         assert!(scene.doorcast.stop().await.success());
         scene.sql(&[&swipe(2), "FLUSH BINARY LOGS"]).await;
-        purge(&mut scene).await;
+        purge(&mut scene.conn).await;
         scene.sql(&[&swipe(3)]).await;
         let checkpoint = scene.doorcast.checkpoint();
         let db = url(&scene.server);

@@ -1,12 +1,15 @@
 //! A server of the test's own, doorcast beside it, and a reader of each kind: what most claims about
 //! recovery are shown on.
 
+use std::net::Ipv4Addr;
+
 use doorcast::demo::server::PrivateServer;
 use mysql_async::{Conn, prelude::Queryable};
 
 use crate::{
     clients::{Reader, Rows},
     process::Doorcast,
+    proxy::Proxy,
     servers::{self, PASSWORD},
 };
 
@@ -29,6 +32,20 @@ impl Scene {
         let mut root = server.root(None).await.unwrap();
         servers::create(&mut root, "doors", "doorcast").await;
         Scene::on(kind, server, options).await
+    }
+
+    /// The same, with a proxy between doorcast and the server.
+    pub(crate) async fn behind_proxy(
+        kind: &'static str,
+        server_options: &[&str],
+        options: &[&str],
+    ) -> (Scene, Proxy) {
+        let server = servers::private(kind, server_options).await;
+        let mut root = server.root(None).await.unwrap();
+        servers::create(&mut root, "doors", "doorcast").await;
+        let proxy = Proxy::start((Ipv4Addr::LOCALHOST, server.port()).into()).await;
+        let db = format!("mysql://doorcast:{PASSWORD}@127.0.0.1:{}/doors", proxy.port);
+        (Scene::through(kind, server, &db, options).await, proxy)
     }
 
     /// On a server that has the table.
