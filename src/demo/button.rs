@@ -72,7 +72,10 @@ impl Button {
     }
 }
 
-async fn press(State(presses): State<Arc<Presses>>, uri: Uri) -> ([(header::HeaderName, &'static str); 1], String) {
+async fn press(
+    State(presses): State<Arc<Presses>>,
+    uri: Uri,
+) -> ([(header::HeaderName, &'static str); 1], String) {
     let mut parts = uri.path().split('/').skip(1).map(|part| part.parse::<u32>().ok());
     let (door, place) = (parts.next().flatten(), parts.next().flatten());
     let card = place.and_then(|place| presses.cards.get(place as usize));

@@ -83,7 +83,8 @@ pub(super) async fn theme(
     }
     match path == "screen.css" {
         true => {
-            let headers = [(header::CONTENT_TYPE, "text/css; charset=utf-8"), (header::CACHE_CONTROL, "no-cache")];
+            let headers =
+                [(header::CONTENT_TYPE, "text/css; charset=utf-8"), (header::CACHE_CONTROL, "no-cache")];
             (headers, "").into_response()
         }
         false => HttpError::not_found(&format!("/theme/{path}")).into_response(),
