@@ -21,7 +21,7 @@ fn rows(columns: &Arc<[Box<str>]>, count: i128) -> Vec<EncodedRow> {
             r#"{{"vid":{key},"doorno":3,"rfsim":"00A1B2C3D4E5F607","optime":"20261120 071500","ynopen":"Y"}}"#
         );
         let values = Box::new([(7, 13), (23, 24), (33, 51), (61, 78), (88, 91)]);
-        EncodedRow { key, json: json.into_bytes(), values, columns: columns.clone() }
+        EncodedRow { key, json: json.into_bytes(), values, columns: columns.clone(), replaced: 0 }
     };
     (1_000_000..1_000_000 + count).map(row).collect()
 }

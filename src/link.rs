@@ -33,7 +33,8 @@ pub enum SslMode {
     Preferred,
     /// Always; the certificate is not checked.
     Required,
-    /// Always; the certificate must be signed by `--ssl-ca`.
+    /// Always; the certificate must be signed by `--ssl-ca`. As long as mysql_async 0.37 can't leave the
+    /// name aside, it must be for the host in the URL, too.
     VerifyCa,
     /// Always; and it must be for the host in the URL.
     VerifyIdentity,
@@ -175,13 +176,15 @@ impl Link {
             return self.connect_with(None).await;
         }
         match self.connect_with(Some(self.ssl_opts())).await {
-            Err(LinkError::Transient { source, .. }) if tls_is_lacking(&source) => {
+            Err(LinkError::Transient { source, .. })
+                if tls_is_lacking(&source) || (preferred && tls_may_be_lacking(&source)) =>
+            {
                 if !preferred {
                     return Err(LinkError::Definite(format!(
                         "no TLS as --ssl-mode asks: {source}. Give the server a certificate that {}, or choose \
                          another --ssl-mode",
                         if self.ssl_ca.is_some() {
-                            "--ssl-ca vouches for"
+                            "--ssl-ca vouches for, with the host of --db as its subjectAltName"
                         } else {
                             "rustls accepts (TLS 1.2 or later)"
                         },
@@ -258,18 +261,24 @@ impl fmt::Debug for Link {
     }
 }
 
-/// Whether a connection may have failed only because there is no TLS that both sides speak. A server
-/// that knows nothing newer than TLS 1.1 just closes the connection.
+/// Whether a connection failed because there is no TLS as it was asked for.
 fn tls_is_lacking(err: &Error) -> bool {
     match err {
-        Error::Driver(DriverError::NoClientSslFlagFromServer | DriverError::ConnectionClosed) => true,
-        Error::Io(IoError::Tls(_)) => true,
+        Error::Driver(DriverError::NoClientSslFlagFromServer) | Error::Io(IoError::Tls(_)) => true,
+        // rustls wraps its own errors in this kind.
+        Error::Io(IoError::Io(err)) => err.kind() == io::ErrorKind::InvalidData,
+        _ => false,
+    }
+}
+
+/// Whether a connection may have failed for want of TLS: a server that knows nothing newer than TLS 1.1
+/// just closes it. So does one that is going down.
+fn tls_may_be_lacking(err: &Error) -> bool {
+    match err {
+        Error::Driver(DriverError::ConnectionClosed) => true,
         Error::Io(IoError::Io(err)) => matches!(
             err.kind(),
-            io::ErrorKind::InvalidData
-                | io::ErrorKind::UnexpectedEof
-                | io::ErrorKind::ConnectionReset
-                | io::ErrorKind::BrokenPipe
+            io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe
         ),
         _ => false,
     }

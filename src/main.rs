@@ -8,7 +8,7 @@ use doorcast::{
     options::{Cli, Command, LogFormat, RunOptions},
 };
 use tokio::signal::unix::{SignalKind, signal};
-use tracing::error;
+use tracing::{debug, error};
 use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
@@ -69,6 +69,18 @@ fn log_to_stderr(format: LogFormat, level: &str) {
         LogFormat::Text => log.init(),
         LogFormat::Json => log.json().flatten_event(true).init(),
     }
+    log_panics();
+}
+
+/// A panic is a line of the log like any other; one that becomes an error is told as that.
+fn log_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        if doorcast::tail::is_catching() {
+            debug!(%panic, "the binlog decoder panicked");
+        } else {
+            error!(%panic, "a panic");
+        }
+    }));
 }
 
 /// Completes at SIGTERM or SIGINT.

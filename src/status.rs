@@ -84,6 +84,8 @@ pub struct Status {
     pub table_reads: Counter,
     /// Rows that were found in the table and never came by the binlog.
     pub unlogged: Counter,
+    /// Times that rows may have been lost at the source; each is a gap to every client.
+    pub breaks: Counter,
     /// Failed attempts to write the checkpoint.
     pub checkpoint_failures: Counter,
 }
@@ -110,6 +112,7 @@ impl Status {
             undecodable: Counter::default(),
             table_reads: Counter::default(),
             unlogged: Counter::default(),
+            breaks: Counter::default(),
             checkpoint_failures: Counter::default(),
         }
     }

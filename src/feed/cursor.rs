@@ -280,7 +280,7 @@ impl Subscriber {
                 }
                 match older::plan(&ring, older.place) {
                     Plan::Done => {
-                        self.at = At::Ring(ring.first());
+                        self.at = At::Ring(ring.epoch_first());
                         Step::Again
                     }
                     Plan::Lost(lost) => Step::Give(self.cross(&ring, lost.reason(), ring.oldest_seq())),

@@ -100,19 +100,25 @@ impl Feed {
     /// place in the ring. An epoch that is not the current one begins.
     pub fn publish(&self, epoch: Epoch, committed_ms: Option<u64>, rows: Vec<EncodedRow>) {
         // Encoded before the lock, so that readers wait for a few pointers only.
-        match <[EncodedRow; 1]>::try_from(rows) {
+        let ready = match <[EncodedRow; 1]>::try_from(rows) {
             Ok([row]) => {
                 let row = Arc::new(Row::new(epoch, committed_ms, row));
-                self.ring().push(row);
+                let mut ring = self.ring();
+                ring.push(row);
+                ring.ready()
             }
             Err(rows) => {
                 let encode = |row| Arc::new(Row::new(epoch, committed_ms, row));
                 let rows: Vec<Arc<Row>> = rows.into_iter().map(encode).collect();
                 let mut ring = self.ring();
                 rows.into_iter().for_each(|row| ring.push(row));
+                ring.ready()
             }
+        };
+        // Until then nobody reads, and whoever waits for it must not be woken for each row.
+        if ready {
+            self.wake();
         }
-        self.wake();
     }
 
     /// The keys have started over. The head is `<epoch>-0` until a row comes. Epochs only go up.

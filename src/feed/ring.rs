@@ -234,11 +234,6 @@ impl Ring {
         self.index.contains_key(&id)
     }
 
-    /// Sequence number of the oldest slot.
-    pub(super) fn first(&self) -> u64 {
-        self.first
-    }
-
     /// Sequence number that the next slot will have.
     pub(super) fn end(&self) -> u64 {
         self.first + self.slots.len() as u64
@@ -276,6 +271,11 @@ impl Ring {
     /// The oldest row.
     pub(super) fn oldest(&self) -> Option<EventId> {
         self.row_from(self.first)
+    }
+
+    /// Sequence number of the current epoch's oldest slot, or of the next slot where it has none.
+    pub(super) fn epoch_first(&self) -> u64 {
+        self.first + self.slots.partition_point(|slot| slot.epoch < self.epoch) as u64
     }
 
     /// Sequence number of the oldest row, or of the next slot where there is no row.
@@ -357,6 +357,10 @@ impl Ring {
             // The ring reaches back to before that epoch.
             return Resolved::Ring(to);
         }
+        // A key above all that the ring has of that epoch came after them.
+        let end = self.slots.partition_point(|slot| slot.epoch <= id.epoch);
+        let above = self.slots.range(skip..end).next_back().is_some_and(|last| id.key > last.highest);
+        let to = if above { self.first + end as u64 } else { to };
         let to = self.first_row(to).map_or_else(|| self.end(), |(seq, _)| seq);
         Resolved::Gap { reason: "the table's keys have started over since that id".into(), to }
     }

@@ -126,6 +126,38 @@ fn an_old_epoch_that_the_ring_holds_goes_on_exactly() {
 }
 
 #[test]
+fn an_old_epoch_s_id_above_all_that_the_ring_has_of_it_goes_on_with_the_next_epoch() {
+    let (feed, _requests) = feed(Limits::default());
+    feed.publish(1, None, vec![row(7), row(8)]);
+    feed.begin_epoch(2);
+    feed.mark_older(8);
+    feed.publish(2, None, vec![row(9), row(10)]);
+    feed.set_ready();
+    let mut reader = after(&feed, "1-10");
+    let gap = now(reader.next(10));
+    assert!(matches!(gap, Some(Ok(Next::Gap(gap))) if gap.resumes_at == id(2, 9)));
+    assert_eq!(keys(now(reader.next(10))), [9, 10]);
+    // One that has only what both epochs share goes on without a gap.
+    assert_eq!(keys(now(after(&feed, "1-8").next(10))), [9, 10]);
+}
+
+#[test]
+fn an_id_below_a_new_epoch_s_first_row_does_not_lead_back_to_the_epoch_before() {
+    let (feed, mut requests) = feed(Limits::default());
+    feed.publish(1, None, vec![row(7), row(8)]);
+    feed.begin_epoch(2);
+    feed.mark_older(8);
+    feed.set_ready();
+    assert_eq!(feed.head(), id(2, 8));
+    let mut reader = after(&feed, "2-8");
+    assert!(now(reader.next(10)).is_none());
+    feed.publish(2, None, vec![row(9)]);
+    assert_eq!(keys(now(reader.next(10))), [9]);
+    assert_eq!(keys(now(after(&feed, "2-8").next(10))), [9]);
+    assert!(requests.try_recv().is_err(), "there is nothing to read");
+}
+
+#[test]
 fn a_marked_gap_is_told_to_those_who_cross_it_only() {
     let (feed, _requests) = feed(Limits::default());
     feed.set_ready();

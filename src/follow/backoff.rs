@@ -4,8 +4,6 @@ use std::time::Duration;
 
 const FIRST: Duration = Duration::from_millis(500);
 const LONGEST: Duration = Duration::from_secs(30);
-/// Between attempts on what only a person can mend.
-const FOR_A_PERSON: Duration = Duration::from_secs(30);
 
 /// Waits that double, jittered, from 0.5 s to 30 s.
 #[derive(Debug, Default)]
@@ -19,11 +17,6 @@ impl Backoff {
         let step = FIRST.saturating_mul(1 << self.attempts.min(16)).min(LONGEST);
         self.attempts += 1;
         step.mul_f64(0.5 + fastrand::f64() / 2.0).max(FIRST)
-    }
-
-    /// A wait for a problem that will not pass by itself.
-    pub(super) fn slow(&mut self) -> Duration {
-        FOR_A_PERSON.mul_f64(1.0 + fastrand::f64())
     }
 
     /// The link was of use: begin at the shortest again.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 use tracing::debug;
 
-use super::session::Ended;
+use super::ended::Ended;
 use crate::{
     feed::history::{HistoryRequest, HistoryUnavailable},
     link::Link,

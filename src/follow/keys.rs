@@ -126,6 +126,11 @@ impl Keys {
         self.older_through.map_or(window, |through| window.max(through))
     }
 
+    /// The same keys get new ids from now on.
+    pub(super) fn renumber(&mut self) {
+        self.epoch = self.epoch.saturating_add(1);
+    }
+
     /// The keys start over.
     pub(super) fn begin_epoch(&mut self) {
         *self = Keys::new(self.epoch.saturating_add(1), self.capacity);

@@ -5,10 +5,13 @@
 
 mod apply;
 mod backoff;
+mod ended;
 mod history;
 mod keys;
 mod looks;
+mod news;
 mod saver;
+mod seed;
 mod session;
 
 use std::{collections::HashSet, ops::RangeInclusive, sync::Arc, time::Duration};
@@ -16,7 +19,7 @@ use std::{collections::HashSet, ops::RangeInclusive, sync::Arc, time::Duration};
 use tokio::sync::{mpsc, watch};
 use tracing::{error, warn};
 
-use self::{backoff::Backoff, keys::Keys, looks::Looks, saver::Saver, session::Ended};
+use self::{backoff::Backoff, ended::Ended, keys::Keys, looks::Looks, saver::Saver};
 use crate::{
     checkpoint::{Checkpoint, CheckpointFile, ReadAhead, SavedPosition, from_runs, to_runs},
     feed::{Feed, history::HistoryRequest},
@@ -74,6 +77,8 @@ pub struct Settings {
     pub server_id: Option<u32>,
     /// How often the server must speak on an idle link.
     pub heartbeat: Duration,
+    /// Pause between attempts on what only a person can mend; up to twice as long, by chance.
+    pub retry: Duration,
 }
 
 /// Why following came to an end.
@@ -107,6 +112,11 @@ pub struct Follower {
     followed: bool,
     /// An event came since the last report.
     heard: bool,
+    /// What was told before this run is known, or has been read again. Not so after a kill: then the last
+    /// second is not in the checkpoint.
+    told_is_known: bool,
+    /// Behind which place the binlog could not be read the last time, and how often in a row.
+    unreadable: Option<(FileOffset, u32)>,
     stop: watch::Receiver<bool>,
 }
 
@@ -120,6 +130,9 @@ struct Ahead {
 
 /// Bounds what a checkpoint can make us allocate.
 const AHEAD_KEYS: usize = 10_000_000;
+
+/// Rows of one SELECT.
+const BATCH: usize = 500;
 
 /// Keys in the checkpoint: enough for the feed's history, within what a save a second can write.
 const RECENT_KEYS: RangeInclusive<usize> = 1_000..=100_000;
@@ -154,6 +167,8 @@ impl Follower {
             begun: false,
             followed: false,
             heard: false,
+            told_is_known: true,
+            unreadable: None,
             stop,
         };
         let Some(checkpoint) = checkpoint else { return Ok(follower) };
@@ -174,6 +189,7 @@ impl Follower {
     fn resume(&mut self, checkpoint: Checkpoint, capacity: usize) -> Result<(), FollowError> {
         self.position = Some(checkpoint.position.parse().map_err(FollowError::Configuration)?);
         self.server = Some(checkpoint.server);
+        self.told_is_known = checkpoint.at_rest;
         self.keys = Keys::restore(
             checkpoint.epoch,
             checkpoint.greatest_key,
@@ -206,7 +222,8 @@ impl Follower {
             _ = stop.wait_for(|stopped| *stopped) => Ok(()),
         };
         if self.followed {
-            self.saver.offer(self.checkpoint());
+            let at_rest = self.told_is_known;
+            self.saver.offer(self.checkpoint().map(|checkpoint| Checkpoint { at_rest, ..checkpoint }));
         }
         self.saver.finish().await;
         history.abort();
@@ -226,7 +243,7 @@ impl Follower {
                     wait
                 }
                 Ended::Person(_) if self.followed => {
-                    let wait = backoff.slow();
+                    let wait = self.settings.retry.mul_f64(1.0 + fastrand::f64());
                     error!(error = %ended, retry_in_s = wait.as_secs(), "the server needs a person");
                     wait
                 }
@@ -278,6 +295,7 @@ impl Follower {
             read_ahead: ahead,
             replica_id: self.replica_id,
             saved_at_ms: now_ms(),
+            at_rest: false,
         })
     }
 }

@@ -188,6 +188,7 @@ mod tests {
             read_ahead: None,
             replica_id: 1,
             saved_at_ms: 0,
+            at_rest: false,
         }
     }
 
@@ -219,9 +220,7 @@ mod tests {
         assert!(status.checkpoint_failures.get() >= 2);
         assert!(status.source().checkpoint_problem.is_some());
         std::fs::create_dir(&inner).unwrap();
-        let seen = done.borrow().attempts;
-        done.wait_for(|done| done.attempts >= seen + 2).await.unwrap();
-        assert_eq!(status.source().checkpoint_problem, None);
+        done.wait_for(|_| status.source().checkpoint_problem.is_none()).await.unwrap();
         saver.finish().await;
     }
 

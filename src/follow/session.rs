@@ -1,16 +1,20 @@
 //! One connection: what the server is, where to begin, and the reading until something breaks.
 
-use std::{convert::Infallible, error::Error, sync::Arc, time::Duration};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use mysql_async::{Conn, prelude::Queryable};
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-use super::{Follower, OnLostPosition, StartFrom, backoff::Backoff};
+use super::{
+    Follower, OnLostPosition, StartFrom,
+    backoff::Backoff,
+    ended::{Ended, ReadError, chain},
+};
 use crate::{
     link::{BINLOG_OFF, LinkError, Server, binlog_end, describe, lacks_privilege, within},
     status::{self, now_ms},
-    table::{SchemaError, Table, TableError},
+    table::Table,
     tail::{
         Registration, Start, TableName, Tail, TailError, Told,
         gtid::GtidSet,
@@ -31,61 +35,11 @@ const REPORT_EVERY: Duration = Duration::from_millis(250);
 /// A lost position may be lost again while it is recovered from, but not for ever in one session.
 const RECOVERIES: u32 = 3;
 
+/// What can't be read so often in a row was not damaged on the way: it stands so in the server's file.
+const READINGS: u32 = 3;
+
 /// Offsets in a dump request have 32 bits.
 const LARGEST_OFFSET: u64 = u32::MAX as u64;
-
-/// Why a session ended. There is no good end.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum Ended {
-    /// It may pass.
-    #[error("{}", chain(.0.as_ref()))]
-    Passing(Box<dyn Error + Send + Sync>),
-    /// A person must act; the text names the remedy.
-    #[error("{0}")]
-    Person(String),
-    /// A person must act, and asked that the process ends then.
-    #[error("{0}")]
-    Fatal(String),
-}
-
-impl From<LinkError> for Ended {
-    fn from(err: LinkError) -> Self {
-        match err {
-            LinkError::Definite(message) => Ended::Person(message),
-            passing => Ended::Passing(passing.into()),
-        }
-    }
-}
-
-impl From<SchemaError> for Ended {
-    fn from(err: SchemaError) -> Self {
-        match err {
-            SchemaError::Server(_) => Ended::Passing(err.into()),
-            definite => Ended::Person(definite.to_string()),
-        }
-    }
-}
-
-impl From<TableError> for Ended {
-    fn from(err: TableError) -> Self {
-        Ended::Passing(err.into())
-    }
-}
-
-/// An error and its causes in one line.
-fn chain(err: &dyn Error) -> String {
-    let mut text = err.to_string();
-    let mut cause = err.source();
-    while let Some(err) = cause {
-        let more = err.to_string();
-        if !text.contains(&more) {
-            text.push_str(": ");
-            text.push_str(&more);
-        }
-        cause = err.source();
-    }
-    text
-}
 
 impl Follower {
     /// Connects, finds the place to begin, and reads until something breaks.
@@ -314,6 +268,7 @@ impl Follower {
     }
 
     fn caught_up(&mut self) {
+        self.told_is_known = true;
         self.feed.set_ready();
         self.status.update(|source| source.link = status::Link::Following);
         self.report();
@@ -335,12 +290,26 @@ impl Follower {
     }
 
     fn explain(&mut self, err: TailError) -> ReadError {
+        if err.unreadable_behind().is_some_and(|at| self.is_unreadable(at)) {
+            return ReadError::Lost(chain(&err));
+        }
         match err {
             TailError::LostPosition(reason) => ReadError::Lost(reason),
             TailError::Link(err) => ReadError::Ended(err.into()),
             TailError::DuplicateServerId(reason) => ReadError::Ended(self.duplicate_server_id(&reason)),
             passing => ReadError::Ended(Ended::Passing(passing.into())),
         }
+    }
+
+    /// Whether the binlog behind `at` must be given up, now that it could not be read once more.
+    fn is_unreadable(&mut self, at: &FileOffset) -> bool {
+        let before = self.unreadable.take().filter(|(before, _)| before == at);
+        let readings = before.map_or(0, |(_, readings)| readings) + 1;
+        if readings == READINGS {
+            return true;
+        }
+        self.unreadable = Some((at.clone(), readings));
+        false
     }
 
     /// Another replica has our server_id: never a fight. One chosen by chance is chosen again.
@@ -379,7 +348,7 @@ impl Follower {
             OnLostPosition::Now => {
                 warn!(%position, reason, now = %end, "the position is lost, going on from now");
                 self.feed.mark_gap(format!("the binlog position was lost: {reason}"));
-                self.status.gaps.add(1);
+                self.status.breaks.add(1);
                 if let Some(greatest) = table.greatest_key().await? {
                     self.keys.set_older_through(greatest);
                     self.feed.mark_older(greatest);
@@ -390,20 +359,6 @@ impl Follower {
         self.server = Some(server.identity.clone());
         self.saver.offer(self.checkpoint());
         Ok(end)
-    }
-}
-
-/// Why reading stopped.
-pub(super) enum ReadError {
-    /// The server does not have the position.
-    Lost(String),
-    /// Anything else.
-    Ended(Ended),
-}
-
-impl From<Ended> for ReadError {
-    fn from(ended: Ended) -> Self {
-        ReadError::Ended(ended)
     }
 }
 

@@ -39,6 +39,8 @@ use tokio::{
     sync::{Semaphore, watch},
 };
 
+#[doc(hidden)]
+pub use self::query::fuzz;
 pub use self::reception::Reception;
 use self::{clients::Clients, error::HttpError, screens::Screens};
 use crate::{feed::Feed, people::People, status::Status};

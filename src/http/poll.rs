@@ -61,7 +61,7 @@ pub(super) async fn wait(
         return Ok(respond(answer(app, &next, None, &Rows::default())));
     };
 
-    let (mut rows, mut gap) = (Rows::default(), None);
+    let (mut rows, mut gap, mut resumed) = (Rows::default(), None::<Gap>, false);
     let begin = subscriber.cursor();
     let (next, gap) = loop {
         let cursor = subscriber.cursor();
@@ -87,6 +87,11 @@ pub(super) async fn wait(
         };
         match came {
             Some(Ok(Next::Rows(new))) => {
+                // The row may have come after the gap was told.
+                if let (Some(gap), false, Some(row)) = (&mut gap, resumed, new.first()) {
+                    gap.resumes_at = row.id();
+                }
+                resumed = true;
                 new.iter().for_each(|row| rows.push(row, view));
             }
             Some(Ok(Next::Gap(first))) if !has_answer => gap = gap.or(Some(first)),

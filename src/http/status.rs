@@ -55,6 +55,8 @@ struct Everything {
     gaps: u64,
     undecodable: u64,
     table_reads: u64,
+    unlogged: u64,
+    breaks: u64,
     checkpoint_failures: u64,
     clients: Count,
     turned_away: u64,
@@ -112,6 +114,8 @@ pub(super) async fn api_status(State(app): State<Arc<App>>) -> Response {
         gaps: status.gaps.get(),
         undecodable: status.undecodable.get(),
         table_reads: status.table_reads.get(),
+        unlogged: status.unlogged.get(),
+        breaks: status.breaks.get(),
         checkpoint_failures: status.checkpoint_failures.get(),
         clients: app.clients.count(),
         turned_away: app.clients.turned_away.get(),
@@ -158,6 +162,12 @@ pub(super) async fn metrics(State(app): State<Arc<App>>) -> Response {
     text.counter("gaps_total", "Gaps that clients were told of.", status.gaps.get());
     text.counter("undecodable_total", "Bytes of text that did not decode.", status.undecodable.get());
     text.counter("table_reads_total", "Reads of the table in place of the binlog.", status.table_reads.get());
+    text.counter(
+        "unlogged_total",
+        "Rows found in the table that the binlog did not bring.",
+        status.unlogged.get(),
+    );
+    text.counter("breaks_total", "Times that rows may have been lost at the source.", status.breaks.get());
     text.counter(
         "checkpoint_failures_total",
         "Failed attempts to write the checkpoint.",
@@ -214,7 +224,7 @@ fn people_metrics(text: &mut Metrics, people: &People) {
     );
     text.counter(
         "greetings_late_total",
-        "Greetings that were too old when a screen came back for them.",
+        "Greetings that a screen could not get in time, counted for each screen.",
         counts.late.get(),
     );
     text.counter(

@@ -317,3 +317,70 @@ fn quad_bytes(index: u32) -> [u8; 4] {
         b'0' + (index % 10) as u8,
     ]
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(charset: &Charset, bytes: &[u8], expected: &str, replaced: u32) {
+        let mut out = Writer::default();
+        charset.write_string(bytes, &mut out);
+        let text: String = serde_json::from_slice(&out.json).unwrap();
+        assert_eq!((text.as_str(), out.replaced), (expected, replaced), "{bytes:02x?}");
+    }
+
+    #[test]
+    fn unicode_that_is_none_is_replaced_and_counted() {
+        check(&Charset::Ascii, b"a\xe9\n", "a\u{fffd}\n", 1);
+        check(&Charset::Utf8, "é😀\"".as_bytes(), "é😀\"", 0);
+        check(&Charset::Utf8, b"a\xff\xe4\xb8b", "a\u{fffd}\u{fffd}b", 2);
+        check(&Charset::Utf16, &[0xd8, 0x3d, 0xde, 0, 0, b'a'], "😀a", 0);
+        check(&Charset::Utf16, &[0xde, 0, 0, b'a', 0], "\u{fffd}a\u{fffd}", 2);
+        check(&Charset::Utf16Le, &[b'a', 0], "a", 0);
+        check(&Charset::Utf32, &[0, 1, 0xf6, 0, 0, 0x11, 0, 0, 0], "😀\u{fffd}\u{fffd}", 2);
+    }
+
+    /// A set of which the server told two characters besides ASCII.
+    fn mapped(name: &str, characters: &[(&[u8], char)]) -> Charset {
+        let ascii: Vec<[u8; 1]> = (0..0x80).map(|byte| [byte]).collect();
+        let ascii = ascii.iter().map(|byte| (&byte[..], char::from(byte[0])));
+        Charset::Mapped(Arc::new(CharMap::new(name, ascii.chain(characters.iter().copied()))))
+    }
+
+    #[test]
+    fn mapped_characters_take_the_bytes_that_their_set_says() {
+        let gbk = mapped("gbk", &[(b"\xd6\xd0", '中'), (b"\xce\x5c", '蝄')]);
+        check(&gbk, b"a\xd6\xd0b", "a中b", 0);
+        check(&gbk, b"\xce\x5c\"", "蝄\"", 0);
+        check(&gbk, b"\xd6\xd1b", "\u{fffd}b", 1);
+        check(&gbk, b"\xd6\"\xff\xd6", "\u{fffd}\"\u{fffd}\u{fffd}", 3);
+        let gb18030 =
+            mapped("gb18030", &[(b"\x81\x30\x81\x30", '\u{80}'), (b"\x84\x31\xa4\x39", '\u{ffff}')]);
+        check(&gb18030, b"\x81\x30\x81\x30\x84\x31\xa4\x39", "\u{80}\u{ffff}", 0);
+        check(
+            &gb18030,
+            b"\x90\x30\x81\x30\xe3\x32\x9a\x35\xe3\x32\x9a\x36",
+            "\u{10000}\u{10ffff}\u{fffd}",
+            1,
+        );
+        check(&gb18030, b"\x81\x30\x81", "\u{fffd}0\u{fffd}", 2);
+        let ujis = mapped("ujis", &[(b"\x8f\xb0\xa1", '丂'), (b"\x8e\xb1", 'ｱ')]);
+        check(&ujis, b"\x8f\xb0\xa1\x8e\xb1\x8f\xb0", "丂ｱ\u{fffd}\u{fffd}", 2);
+        let single = mapped("latin1", &[(b"\xe9", 'é'), (b"\x80", '€')]);
+        check(&single, b"\xe9\x80\x81", "é€\u{fffd}", 1);
+    }
+
+    #[test]
+    fn every_sequence_is_one_character_of_the_set() {
+        for name in
+            ["gbk", "gb18030", "gb2312", "big5", "euckr", "sjis", "cp932", "ujis", "eucjpms", "latin1"]
+        {
+            let sequences = CharMap::sequences(name);
+            let map = CharMap::new(name, sequences.iter().map(|bytes| (bytes.as_slice(), 'x')));
+            for bytes in &sequences {
+                assert_eq!(map.first(bytes), (Some('x'), bytes.len()), "{name} {bytes:02x?}");
+            }
+        }
+    }
+}

@@ -1,6 +1,6 @@
 //! What a column holds, as the schema tells it.
 //!
-//! Knows no bytes: see [`super::value`] for how each kind becomes JSON.
+//! Knows no bytes.
 
 use std::sync::Arc;
 

@@ -3,14 +3,15 @@
 //! Owns column kinds, character sets and the encoding of values. Does no I/O: the schema comes from
 //! [`crate::table`], the bytes from there or from [`crate::tail`].
 //!
-//! In reading order: [`column`] says what a column holds, [`layout`] encodes the values of a SELECT,
-//! [`image`] those of a WRITE_ROWS event. Both write through the same functions, one file per kind of
+//! In reading order: [`Column`] says what a column holds, [`Layout`] encodes the values of a SELECT,
+//! [`Image`] those of a WRITE_ROWS event. Both write through the same functions, one file per kind of
 //! value, so that the bytes can't differ.
 
 pub mod charset;
 pub mod column;
 mod cursor;
 mod decimal;
+pub(crate) mod fuzz;
 mod image;
 mod json;
 mod jsonb;
@@ -43,6 +44,13 @@ pub struct EncodedRow {
     pub columns: Arc<[Box<str>]>,
     /// How many times U+FFFD stands for bytes that did not decode.
     pub replaced: u32,
+}
+
+impl EncodedRow {
+    /// What it takes in memory, about. A row of NULLs takes many times what its image does.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        self.json.capacity() + size_of_val(&*self.values) + size_of::<EncodedRow>()
+    }
 }
 
 /// Why a row could not be encoded. From a row image each of them means: read the row from the table.

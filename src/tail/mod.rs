@@ -4,27 +4,31 @@
 //! wrong with it. Knows no client and no feed; what to do about a lost position is
 //! [`crate::follow`]'s to decide.
 
+mod caught;
 mod event;
+pub(crate) mod fuzz;
 pub mod gtid;
 pub mod position;
 mod statement;
 mod transaction;
 
-use std::{pin::Pin, sync::Arc, time::Duration};
+use std::{io, pin::Pin, sync::Arc, time::Duration};
 
 use futures_util::{FutureExt, StreamExt};
 use mysql_async::{
-    BinlogStream, BinlogStreamRequest, Conn, Error, GnoInterval, Sid, binlog::events::Event,
+    BinlogStream, BinlogStreamRequest, Conn, Error, GnoInterval, IoError, Sid, binlog::events::Event,
     prelude::Queryable,
 };
 use tokio::time::{Instant, Sleep};
 
 use self::{
+    caught::caught,
     gtid::GtidSet,
     position::FileOffset,
     transaction::{Assembler, Malformed, Step},
 };
 pub use self::{
+    caught::is_catching,
     statement::TableChange,
     transaction::{Commit, Reread, TableName},
 };
@@ -111,12 +115,42 @@ pub enum TailError {
         /// Behind which place.
         at: FileOffset,
     },
+    /// The decoder panicked: see [`is_catching`].
+    #[error("an event behind {at} broke the decoder: {message}")]
+    Panicked {
+        /// What it panicked with.
+        message: String,
+        /// The last commit before it.
+        at: FileOffset,
+    },
+    /// The decoder refused an event.
+    #[error("an event behind {at} can't be read")]
+    Undecodable {
+        /// What it said.
+        #[source]
+        source: Box<Error>,
+        /// The last commit before it.
+        at: FileOffset,
+    },
     /// The server does not have the position any more, or never had it.
     #[error("the server does not have the position: {0}")]
     LostPosition(String),
     /// Another replica uses our server_id.
     #[error("another replica uses the same server_id: {0}")]
     DuplicateServerId(String),
+}
+
+impl TailError {
+    /// Behind which place there are bytes that can't be read, if that is the matter.
+    pub fn unreadable_behind(&self) -> Option<&FileOffset> {
+        match self {
+            TailError::Checksum(at)
+            | TailError::Malformed { at, .. }
+            | TailError::Panicked { at, .. }
+            | TailError::Undecodable { at, .. } => Some(at),
+            _ => None,
+        }
+    }
 }
 
 impl Tail {
@@ -180,38 +214,61 @@ impl Tail {
     /// # Errors
     /// See [`TailError`]. The stream is at its end then.
     pub async fn next(&mut self) -> Result<Told, TailError> {
+        match caught(self.read()).await {
+            Ok(told) => told,
+            Err(message) => Err(TailError::Panicked { message, at: self.assembler.at().clone() }),
+        }
+    }
+
+    /// See [`Tail::next`], but for panics.
+    async fn read(&mut self) -> Result<Told, TailError> {
         loop {
             let event = match self.stream.next().now_or_never() {
                 Some(event) => event,
+                // The events of a compressed transaction come without waiting, and mysql_async drops those
+                // that it can't unpack.
+                None if self.assembler.is_in_payload() => {
+                    let step = self.assembler.give_up_payload();
+                    if let Some(told) = self.told(Ok(step), false)? {
+                        return Ok(told);
+                    }
+                    continue;
+                }
                 None => self.wait().await?,
             };
             self.heard = true;
-            let event = event.ok_or(TailError::Ended)?.map_err(|err| explain(err, &self.account))?;
+            let event = event.ok_or(TailError::Ended)?.map_err(|err| self.explain(err))?;
             if !event::is_intact(&event) {
                 return Err(TailError::Checksum(self.assembler.at().clone()));
             }
             let heartbeat = event.header().event_type_raw() == event::HEARTBEAT;
             let stream = &self.stream;
             let step = self.assembler.accept(&event, |id| stream.get_tme(id));
-            let step = step
-                .map_err(|malformed| TailError::Malformed { malformed, at: self.assembler.at().clone() })?;
-            if let (Some(expected), Some(began)) = (self.expected, self.assembler.began()) {
-                if expected != began {
-                    let file = &self.assembler.at().file;
-                    return Err(TailError::LostPosition(format!("{file} is not the file that it was")));
-                }
-                self.expected = None;
-            }
-            match step {
-                Step::Commit(commit) => {
-                    self.offset_unknown = false;
-                    return Ok(Told::Commit(commit));
-                }
-                Step::Idle | Step::Open if heartbeat => return Ok(Told::Heartbeat),
-                Step::Idle => return Ok(Told::Idle),
-                Step::Open => {}
+            if let Some(told) = self.told(step, heartbeat)? {
+                return Ok(told);
             }
         }
+    }
+
+    fn told(&mut self, step: Result<Step, Malformed>, heartbeat: bool) -> Result<Option<Told>, TailError> {
+        let step =
+            step.map_err(|malformed| TailError::Malformed { malformed, at: self.assembler.at().clone() })?;
+        if let (Some(expected), Some(began)) = (self.expected, self.assembler.began()) {
+            if expected != began {
+                let file = &self.assembler.at().file;
+                return Err(TailError::LostPosition(format!("{file} is not the file that it was")));
+            }
+            self.expected = None;
+        }
+        Ok(match step {
+            Step::Commit(commit) => {
+                self.offset_unknown = false;
+                Some(Told::Commit(commit))
+            }
+            Step::Idle | Step::Open if heartbeat => Some(Told::Heartbeat),
+            Step::Idle => Some(Told::Idle),
+            Step::Open => None,
+        })
     }
 
     /// Waits for an event. The caller may give up and come back: the silence goes on.
@@ -225,6 +282,13 @@ impl Tail {
             event = self.stream.next() => Ok(event),
             () = &mut self.silence => Err(TailError::Silent(self.deadline)),
         }
+    }
+
+    fn explain(&self, err: Error) -> TailError {
+        if is_of_decoder(&err, self.assembler.is_in_payload()) {
+            return TailError::Undecodable { source: Box::new(err), at: self.assembler.at().clone() };
+        }
+        explain(err, &self.account)
     }
 
     /// The end of what has been told; `None` while only the GTID set is known.
@@ -264,6 +328,17 @@ fn mysql_sids(set: &GtidSet) -> Vec<Sid<'static>> {
 
 fn grant_slave(account: &str) -> String {
     format!("GRANT REPLICATION SLAVE ON *.* TO {account};")
+}
+
+/// Whether the decoder made the error, and not the network. Both have `UnexpectedEof`: it is the decoder's
+/// inside a compressed transaction, which has come as a whole, and where the text is mysql_common's own.
+fn is_of_decoder(err: &Error, in_payload: bool) -> bool {
+    let Error::Io(IoError::Io(err)) = err else { return false };
+    match err.kind() {
+        io::ErrorKind::InvalidData | io::ErrorKind::Other => err.raw_os_error().is_none(),
+        io::ErrorKind::UnexpectedEof => in_payload || err.to_string().starts_with("can't parse"),
+        _ => false,
+    }
 }
 
 /// Sorts what the server said instead of an event.

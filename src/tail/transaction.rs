@@ -20,7 +20,7 @@ use crate::{
     row::{EncodedRow, Image, Layout, RowImages},
 };
 
-/// Rows of one transaction that are kept in memory, in bytes of row images. Beyond it the table is read by
+/// Rows of one transaction that are kept in memory, in bytes that they take there. Beyond it the table is read by
 /// key at the commit instead: a transaction of any size needs no more memory than this.
 const LARGEST_TRANSACTION_BYTES: usize = 256 << 20;
 
@@ -331,6 +331,7 @@ impl Assembler {
         if open.bytes > LARGEST_TRANSACTION_BYTES {
             return Ok(());
         }
+        let rows_before = open.rows.len();
         let decoded = match event.read_data() {
             Ok(Some(EventData::RowsEvent(rows))) => {
                 RowImages::of(&rows).map(|images| image.encode(images, &mut open.rows))
@@ -339,7 +340,8 @@ impl Assembler {
         };
         match decoded {
             Some(Ok(())) => {
-                open.bytes += event.data().len();
+                let added = open.rows.get(rows_before..).unwrap_or_default();
+                open.bytes += added.iter().map(EncodedRow::memory_bytes).sum::<usize>();
                 if open.bytes > LARGEST_TRANSACTION_BYTES {
                     open.rows = Vec::new();
                     self.reread(Reread::TooLarge);
@@ -455,6 +457,19 @@ impl Assembler {
     fn vanished(&mut self, event: &Event) -> Step {
         self.reread(Reread::Vanished);
         self.close(event.header().timestamp(), self.at.offset)
+    }
+
+    /// Whether a compressed transaction has begun and not ended.
+    pub(super) fn is_in_payload(&self) -> bool {
+        self.payload_end.is_some()
+    }
+
+    /// Ends a compressed transaction of which nothing more comes: it could not be unpacked.
+    pub(super) fn give_up_payload(&mut self) -> Step {
+        self.reread(Reread::Vanished);
+        let end = next_offset(self.at.offset, self.payload_end.unwrap_or_default());
+        // Servers that compress say in the GTID event when it committed.
+        self.close(0, end)
     }
 
     fn rotate(&mut self, event: &Event) -> Result<Step, Malformed> {

@@ -12,7 +12,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use crate::{proxy::Way, stage::Stage, swipes::Format};
+use crate::{proxy::Way, stage::Stage, swipes::Format, verdict::Promise};
 
 /// What goes wrong in a round.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -37,6 +37,8 @@ pub(crate) enum Fault {
     Purge,
     /// While doorcast is down, the binlog is reset.
     Reset,
+    /// doorcast is killed, and before it comes back its binlog files are purged.
+    KillPurge,
     /// The connections to the server carry no more bytes, and nobody is told.
     HalfOpen,
     /// The same while statements are logged, so that it happens in the middle of reading the table.
@@ -83,6 +85,7 @@ impl Fault {
             Fault::Rotate => "binlog rotated",
             Fault::Purge => "binlog purged",
             Fault::Reset => "binlog reset",
+            Fault::KillPurge => "doorcast killed, binlog purged",
             Fault::HalfOpen => "link half open",
             Fault::HalfOpenStatement => "link half open, statements",
             Fault::LinkCut => "link cut",
@@ -113,11 +116,21 @@ impl Fault {
             self,
             Fault::Purge
                 | Fault::Reset
+                | Fault::KillPurge
                 | Fault::HalfOpenStatement
                 | Fault::Statement
                 | Fault::Mixed
                 | Fault::StatementKill
         )
+    }
+
+    /// What must hold all the same.
+    pub(crate) fn leaves(self) -> Promise {
+        match self {
+            // Nobody knows what was told in the last second before the kill.
+            Fault::KillPurge | Fault::Any => Promise::UnlessTold,
+            _ => Promise::All,
+        }
     }
 
     /// Makes it happen. Afterwards everything works again, or will by itself.
@@ -157,8 +170,11 @@ impl Fault {
                 }
                 conn.disconnect().await?;
             }
-            Fault::Purge => {
-                down(stage, random).await?;
+            Fault::Purge | Fault::KillPurge => {
+                match self {
+                    Fault::Purge => stop_doorcast(stage).await?,
+                    _ => stage.doorcast.kill().await,
+                }
                 sleep(a_while).await;
                 let newest = stage.rotate_and_read().await?;
                 let mut conn = stage.admin().await?;
@@ -168,7 +184,7 @@ impl Fault {
                 stage.doorcast.start_again().await;
             }
             Fault::Reset => {
-                down(stage, random).await?;
+                stop_doorcast(stage).await?;
                 sleep(a_while).await;
                 stage.reset_binlogs().await?;
                 sleep(a_while).await;
@@ -253,15 +269,6 @@ impl Fault {
         }
         Ok(())
     }
-}
-
-/// Without a goodbye, or with one: then all that it told is in its checkpoint.
-async fn down(stage: &mut Stage, random: &mut fastrand::Rng) -> Result<()> {
-    if random.bool() {
-        stage.doorcast.kill().await;
-        return Ok(());
-    }
-    stop_doorcast(stage).await
 }
 
 async fn stop_doorcast(stage: &mut Stage) -> Result<()> {

@@ -28,16 +28,21 @@ pub(crate) struct Record {
     /// In the order in which they came.
     pub(crate) rows: Vec<Row>,
     keys: HashSet<i64>,
-    /// Gaps that it was told of, and answers that it could not make sense of.
+    /// Gaps that it was told of.
+    pub(crate) gaps: Vec<String>,
+    /// Answers that it could not make sense of.
     pub(crate) complaints: Vec<String>,
     cursor: Option<String>,
 }
 
 #[derive(Debug)]
 pub(crate) struct Row {
+    pub(crate) epoch: u32,
     pub(crate) key: i64,
     pub(crate) json: String,
     pub(crate) at: Instant,
+    /// How many gaps it had been told of.
+    pub(crate) gaps: usize,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -138,7 +143,7 @@ impl Reader {
                 let hello: serde_json::Value = serde_json::from_str(hello)?;
                 record.cursor = hello["head"].as_str().map(str::to_owned);
             }
-            (Some("gap"), _, Some(gap)) => record.complaints.push(format!("gap {gap}")),
+            (Some("gap"), _, Some(gap)) => record.gaps.push(gap.to_owned()),
             (Some("hello" | "ping"), ..) => {}
             (None, None, None) if field("retry: ").is_some() => {}
             _ => bail!("not an event that it knows"),
@@ -166,10 +171,10 @@ impl Reader {
         let body = response.bytes().await?;
         let answer: Answer = serde_json::from_slice(&body).context("a poll's answer")?;
         let mut record = self.record.lock().unwrap();
+        record.gaps.extend(answer.gap.map(|gap| gap.to_string()));
         for event in answer.events {
             record.row(&event.id, event.row.get())?;
         }
-        record.complaints.extend(answer.gap.map(|gap| format!("gap {gap}")));
         record.cursor = Some(answer.next);
         drop(record);
         self.changed.send_replace(());
@@ -179,9 +184,10 @@ impl Reader {
 
 impl Record {
     fn row(&mut self, id: &str, json: &str) -> Result<()> {
-        let key = id.strip_prefix("1-").context("another epoch")?.parse()?;
+        let (epoch, key) = id.split_once('-').context("not an id")?;
+        let (epoch, key) = (epoch.parse()?, key.parse()?);
         self.keys.insert(key);
-        self.rows.push(Row { key, json: json.to_owned(), at: Instant::now() });
+        self.rows.push(Row { epoch, key, json: json.to_owned(), at: Instant::now(), gaps: self.gaps.len() });
         Ok(())
     }
 }

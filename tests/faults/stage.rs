@@ -2,7 +2,9 @@
 
 use std::{
     collections::{HashMap, HashSet},
+    fs,
     net::{Ipv4Addr, SocketAddr, TcpListener},
+    path::PathBuf,
     sync::atomic::{AtomicU32, Ordering},
     time::Duration,
 };
@@ -21,7 +23,7 @@ use crate::{
     screens::{By, Record, Screen},
     servers,
     swipes::Swipes,
-    verdict::{Truth, Verdict, judge},
+    verdict::{Promise, Truth, Verdict, judge},
 };
 
 /// How long a client may take to get a row after the fault is over. The back-off goes up to 30 s.
@@ -175,7 +177,11 @@ impl Stage {
     }
 
     /// Ends the load, waits for the clients, and judges what they have.
-    pub(crate) async fn close(mut self, trouble: Option<String>) -> Result<(Verdict, PrivateServer)> {
+    pub(crate) async fn close(
+        mut self,
+        trouble: Option<String>,
+        promise: Promise,
+    ) -> Result<(Verdict, PrivateServer)> {
         let mut trouble: Vec<String> = trouble.into_iter().collect();
         if trouble.is_empty() {
             trouble.extend(self.all_have_a_row().await.err().map(|err| format!("at the end: {err:#}")));
@@ -200,16 +206,24 @@ impl Stage {
             records.push((screen.name.clone(), screen.close().await));
         }
         let truth = Truth { table: table(&mut conn).await?, decoder: decoder.keys, written };
-        let mut verdict = judge(&truth, &records);
+        let mut verdict = judge(&truth, &records, promise);
         trouble.append(&mut verdict.problems);
         verdict.problems = trouble;
         if !verdict.problems.is_empty() {
-            verdict.problems.push(format!("doorcast's log: {}", doorcast.keep_log()?.display()));
+            verdict.problems.push(format!("doorcast's log: {}", keep(&doorcast.log())?.display()));
         }
         conn.query_drop(format!("DROP DATABASE {}", self.database)).await?;
         conn.disconnect().await?;
         Ok((verdict, server))
     }
+}
+
+/// Writes a log to a file that stays.
+fn keep(log: &str) -> Result<PathBuf> {
+    let folder = env!("CARGO_TARGET_TMPDIR");
+    let file = tempfile::Builder::new().prefix("doorcast-").suffix(".log").tempfile_in(folder)?;
+    fs::write(file.path(), log)?;
+    Ok(file.keep()?.1)
 }
 
 /// Rows as doorcast must tell them, by key.

@@ -6,7 +6,10 @@ use std::{
     time::Duration,
 };
 
-use crate::{screens::Record, swipes::Written};
+use crate::{
+    screens::{Record, Row},
+    swipes::Written,
+};
 
 /// What came of all rounds of one fault on one server.
 #[derive(Debug)]
@@ -28,6 +31,15 @@ pub(crate) struct Verdict {
     pub(crate) silence: Duration,
     /// In words, these and others.
     pub(crate) problems: Vec<String>,
+}
+
+/// What the fault leaves of what is promised.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Promise {
+    /// Every row once, in order, and no gap.
+    All,
+    /// Every row; behind a gap they may come again, in another order.
+    UnlessTold,
 }
 
 /// What is known about the rows, apart from what doorcast says.
@@ -70,7 +82,7 @@ impl fmt::Display for Outcome {
 }
 
 /// Compares every client's rows with the truth and with each other.
-pub(crate) fn judge(truth: &Truth, clients: &[(String, Record)]) -> Verdict {
+pub(crate) fn judge(truth: &Truth, clients: &[(String, Record)], promise: Promise) -> Verdict {
     let mut verdict = Verdict { rows: truth.table.len(), ..Verdict::default() };
     let firsts: Vec<Vec<i64>> = clients.iter().map(|(_, record)| first_times(record)).collect();
     let longest = firsts.iter().max_by_key(|keys| keys.len()).cloned().unwrap_or_default();
@@ -80,15 +92,19 @@ pub(crate) fn judge(truth: &Truth, clients: &[(String, Record)]) -> Verdict {
         .copied()
         .filter(|key| truth.written.by_binlog.contains(key) && truth.table.contains_key(key))
         .collect();
+    let among_clients = match promise {
+        Promise::All => &longest,
+        Promise::UnlessTold => &by_binlog,
+    };
     for ((name, record), keys) in clients.iter().zip(&firsts) {
-        verdict.count(name, "twice", repeats(record), |verdict| &mut verdict.twice);
+        verdict.count(name, "twice", repeats(record, promise), |verdict| &mut verdict.twice);
         let got: HashSet<i64> = keys.iter().copied().collect();
         let mut missing: Vec<i64> = truth.table.keys().copied().filter(|key| !got.contains(key)).collect();
         missing.sort_unstable();
         verdict.count(name, "missing", missing, |verdict| &mut verdict.missing);
         let moved = displaced(keys, &by_binlog);
         verdict.count(name, "out of the binlog's order", moved, |verdict| &mut verdict.out_of_order);
-        let moved = displaced(keys, &longest);
+        let moved = displaced(keys, among_clients);
         verdict.count(name, "out of the other clients' order", moved, |verdict| &mut verdict.out_of_order);
 
         let wrong: Vec<i64> = record
@@ -99,7 +115,13 @@ pub(crate) fn judge(truth: &Truth, clients: &[(String, Record)]) -> Verdict {
             .collect();
         verdict.say(name, "not as in the table", &wrong);
         verdict.problems.extend(record.complaints.iter().map(|complaint| format!("{name}: {complaint}")));
-        for row in &record.rows {
+        if promise == Promise::All {
+            let renamed = record.rows.iter().filter(|row| row.epoch != 1).map(|row| row.key);
+            verdict.say(name, "under another id", &renamed.collect::<Vec<_>>());
+            verdict.problems.extend(record.gaps.iter().map(|gap| format!("{name}: gap {gap}")));
+        }
+        let mut seen = HashSet::new();
+        for row in record.rows.iter().filter(|row| seen.insert(row.key)) {
             let wait = truth
                 .written
                 .acknowledged
@@ -132,9 +154,11 @@ fn first_times(record: &Record) -> Vec<i64> {
     record.rows.iter().map(|row| row.key).filter(|key| seen.insert(*key)).collect()
 }
 
-fn repeats(record: &Record) -> Vec<i64> {
+fn repeats(record: &Record, promise: Promise) -> Vec<i64> {
     let mut seen = HashSet::new();
-    record.rows.iter().map(|row| row.key).filter(|key| !seen.insert(*key)).collect()
+    let behind_gap = |row: &Row| if promise == Promise::All { 0 } else { row.gaps };
+    let again = |row: &&Row| !seen.insert((behind_gap(row), row.key));
+    record.rows.iter().filter(again).map(|row| row.key).collect()
 }
 
 /// The fewest keys that would have to be moved for `keys` to be in the order of `reference`; keys that

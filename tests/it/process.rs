@@ -41,7 +41,16 @@ impl Doorcast {
 
     /// The same, listening on an address that it keeps.
     pub(crate) async fn start_on(listen: &str, db: &str, arguments: &[&str]) -> Doorcast {
-        let folder = Arc::new(tempfile::tempdir().unwrap());
+        Doorcast::begin(listen, tempfile::tempdir().unwrap(), db, arguments).await
+    }
+
+    /// The same, in a folder that has a checkpoint.
+    pub(crate) async fn start_in(folder: TempDir, db: &str, arguments: &[&str]) -> Doorcast {
+        Doorcast::begin("127.0.0.1:0", folder, db, arguments).await
+    }
+
+    async fn begin(listen: &str, folder: TempDir, db: &str, arguments: &[&str]) -> Doorcast {
+        let folder = Arc::new(folder);
         let mut all = vec!["--db".to_owned(), db.to_owned()];
         all.extend(arguments.iter().map(ToString::to_string));
         let (child, log, reader) = spawn(&all, &folder, listen);
@@ -89,6 +98,11 @@ impl Doorcast {
         deadline(self.child.wait()).await.unwrap()
     }
 
+    /// Waits until it ends by itself.
+    pub(crate) async fn ended(&mut self) -> ExitStatus {
+        deadline(self.child.wait()).await.unwrap()
+    }
+
     /// SIGTERM.
     pub(crate) fn terminate(&self) {
         self.signal("TERM");
@@ -111,16 +125,16 @@ impl Doorcast {
         self.log.wait_for(|line| line["message"].as_str() == Some(message)).await
     }
 
-    /// Writes its log so far to a file that stays.
-    pub(crate) fn keep_log(&self) -> std::io::Result<std::path::PathBuf> {
+    /// Waits until the log has a line whose `error` has this text in it, or whose `reason` has.
+    pub(crate) async fn logged_error(&self, text: &str) {
+        let says = |value: &Value| value.as_str().is_some_and(|value| value.contains(text));
+        self.log.wait_for(|line| says(&line["error"]) || says(&line["reason"])).await;
+    }
+
+    /// Its log so far.
+    pub(crate) fn log(&self) -> String {
         let lines: Vec<String> = self.log.0.borrow().iter().map(ToString::to_string).collect();
-        let file = tempfile::Builder::new()
-            .prefix("doorcast-")
-            .suffix(".log")
-            .tempfile_in(env!("CARGO_TARGET_TMPDIR"))?;
-        let (_, path) = file.keep()?;
-        std::fs::write(&path, lines.join("\n"))?;
-        Ok(path)
+        lines.join("\n")
     }
 
     /// Waits until `path` answers with `status`, asking again as soon as it has answered otherwise.

@@ -1,5 +1,8 @@
 //! The network between two programs, as the tests want it: a TCP proxy that can stall, trickle and cut.
 
+// The fault suite uses the rest.
+#![allow(dead_code)]
+
 use std::{
     net::SocketAddr,
     sync::{Arc, Mutex},
@@ -75,6 +78,13 @@ impl Proxy {
         }
     }
 
+    /// Changes the oldest connection alone.
+    pub(crate) fn set_first(&self, way: Way) {
+        let connections = self.connections.lock().unwrap();
+        let oldest = connections.iter().find(|connection| connection.receiver_count() > 0);
+        oldest.expect("there is a connection").send_replace(way);
+    }
+
     /// Closes the connections that are [`Way::Stalled`].
     pub(crate) fn drop_stalled(&self) {
         for connection in self.connections.lock().unwrap().iter() {
@@ -92,11 +102,6 @@ impl Proxy {
     pub(crate) fn set_for_all(&self, way: Way) {
         self.begin.send_replace(way);
         self.set(way);
-    }
-
-    /// How many connections there are.
-    pub(crate) fn count(&self) -> usize {
-        self.connections.lock().unwrap().iter().filter(|connection| connection.receiver_count() > 0).count()
     }
 }
 

@@ -1,12 +1,15 @@
 //! A server of the test's own, doorcast beside it, and a reader of each kind: what most claims about
 //! recovery are shown on.
 
+use std::net::Ipv4Addr;
+
 use doorcast::demo::server::PrivateServer;
 use mysql_async::{Conn, prelude::Queryable};
 
 use crate::{
     clients::{Reader, Rows},
     process::Doorcast,
+    proxy::Proxy,
     servers::{self, PASSWORD},
 };
 
@@ -18,6 +21,8 @@ pub(crate) struct Scene {
     pub(crate) conn: Conn,
     pub(crate) doorcast: Doorcast,
     readers: Vec<Reader>,
+    /// Whether everything is logged, so that no row needs the sweep to be found.
+    pub(crate) logged: bool,
 }
 
 impl Scene {
@@ -29,13 +34,38 @@ impl Scene {
         Scene::on(kind, server, options).await
     }
 
+    /// The same, with a proxy between doorcast and the server.
+    pub(crate) async fn behind_proxy(
+        kind: &'static str,
+        server_options: &[&str],
+        options: &[&str],
+    ) -> (Scene, Proxy) {
+        let server = servers::private(kind, server_options).await;
+        let mut root = server.root(None).await.unwrap();
+        servers::create(&mut root, "doors", "doorcast").await;
+        let proxy = Proxy::start((Ipv4Addr::LOCALHOST, server.port()).into()).await;
+        let db = format!("mysql://doorcast:{PASSWORD}@127.0.0.1:{}/doors", proxy.port);
+        (Scene::through(kind, server, &db, options).await, proxy)
+    }
+
     /// On a server that has the table.
     pub(crate) async fn on(kind: &'static str, server: PrivateServer, options: &[&str]) -> Scene {
+        let db = url(&server);
+        Scene::through(kind, server, &db, options).await
+    }
+
+    /// On a server that doorcast reaches as `db` says.
+    pub(crate) async fn through(
+        kind: &'static str,
+        server: PrivateServer,
+        db: &str,
+        options: &[&str],
+    ) -> Scene {
         let conn = server.root(Some("doors")).await.unwrap();
-        let doorcast = Doorcast::start(&url(&server), options).await;
+        let doorcast = Doorcast::start(db, options).await;
         let readers =
             vec![Reader::sse(&doorcast, "?since=earliest"), Reader::poll(&doorcast, "?since=earliest")];
-        Scene { kind, server, conn, doorcast, readers }
+        Scene { kind, server, conn, doorcast, readers, logged: true }
     }
 
     /// Runs statements, one after the other.
@@ -48,6 +78,12 @@ impl Scene {
     /// Connects anew, after the server has gone and come.
     pub(crate) async fn reconnect(&mut self) {
         self.conn = self.server.root(Some("doors")).await.unwrap();
+    }
+
+    /// What `/api/status` says.
+    pub(crate) async fn status(&self) -> serde_json::Value {
+        let answer = crate::site::client().get(self.doorcast.url("/api/status")).send().await.unwrap();
+        serde_json::from_str(&answer.text().await.unwrap()).unwrap()
     }
 
     /// Waits until every reader has `count` rows.
@@ -64,6 +100,10 @@ impl Scene {
         let count: Option<usize> = self.conn.query_first("SELECT COUNT(*) FROM vdooropen").await.unwrap();
         self.read(count.unwrap()).await;
         let all = self.last_row().await;
+        if self.logged {
+            let status = self.status().await;
+            assert_eq!(status["unlogged"], 0, "{}: the sweep had to find rows: {status}", self.kind);
+        }
         let keys: Vec<i64> = self.conn.query("SELECT vid FROM vdooropen ORDER BY vid").await.unwrap();
         for rows in &all {
             let mut came: Vec<i64> =

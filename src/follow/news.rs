@@ -1,0 +1,187 @@
+//! Rows that the table tells and the binlog does not: after statements, in a sweep, at a lost position.
+
+use std::collections::HashSet;
+
+use tokio::time::Instant;
+use tracing::{debug, info, warn};
+
+use super::{BATCH, Follower, ended::Ended};
+use crate::{
+    id::Key,
+    link::{Server, binlog_end},
+    row::EncodedRow,
+    table::{Table, TableError},
+};
+
+/// Keys of one SELECT. More than a look's window, so that a look is one SELECT as a rule.
+const PAGE: usize = 5000;
+
+impl Follower {
+    /// The binlog did not say which rows came: the table does.
+    pub(super) async fn look(&mut self, server: &Server, table: &mut Table) -> Result<(), Ended> {
+        self.status.table_reads.add(1);
+        let began = Instant::now();
+        let found = self.read_news(server, table, Some(self.looks.committed_ms())).await?;
+        let keys = &self.keys;
+        self.looks.looked(began, |key| !keys.is_news(key));
+        debug!(rows = found, "looked at the table");
+        Ok(())
+    }
+
+    /// Compares the table with what the binlog brought, while it brings nothing. A row that was there the
+    /// last time too, and still has not come, was not logged.
+    pub(super) async fn sweep(&mut self, server: &Server, table: &mut Table) -> Result<(), Ended> {
+        if self.keys.begins_with_the_next() {
+            return Ok(());
+        }
+        let keys = match table.keys_between(self.keys.look_after(), Key::MAX, PAGE).await {
+            Err(TableError::Server(mysql_async::Error::Server(err))) => {
+                // Somebody holds a lock on the table: then nothing is inserted, either.
+                debug!(error = %err, "the table was not compared with the binlog this time");
+                return Ok(());
+            }
+            keys => keys?,
+        };
+        let news: HashSet<Key> = keys.into_iter().filter(|key| self.keys.is_news(*key)).collect();
+        let mut unlogged: Vec<Key> = news.intersection(&self.unlogged).copied().collect();
+        self.unlogged = news;
+        if !unlogged.is_empty() {
+            unlogged.sort_unstable();
+            let mut rows = Vec::new();
+            for key in unlogged {
+                rows.extend(table.rows_between(key - 1, key, 1).await?);
+            }
+            let found = self.tell_ahead(rows, server, table, None).await?;
+            warn!(
+                rows = found,
+                "rows are in the table that the binlog did not bring, they are told now. Does somebody insert with \
+                 SET sql_log_bin=0?"
+            );
+            self.status.unlogged.add(found as u64);
+            self.unlogged.clear();
+        }
+        Ok(())
+    }
+
+    /// The position was lost: whatever the table has and we have not told comes now.
+    pub(super) async fn catch_up(&mut self, table: &mut Table, server: &Server) -> Result<(), Ended> {
+        self.status.table_reads.add(1);
+        if self.keys.greatest().is_some() && !self.is_same_table(table).await? {
+            // Another life of the table, for instance a restored backup: no key says what is missing.
+            self.begin_epoch("the table does not have the rows that were told");
+            let reason = "the table was replaced while the binlog position was lost";
+            warn!(reason, "rows may be missing");
+            self.feed.mark_gap(reason.into());
+            self.status.breaks.add(1);
+            if let Some(greatest) = table.greatest_key().await? {
+                self.keys.set_older_through(greatest);
+                self.feed.mark_older(greatest);
+            }
+            return Ok(());
+        }
+        if !self.told_is_known {
+            self.renumber();
+        }
+        let found = self.read_news(server, table, None).await?;
+        info!(rows = found, "read the missing rows from the table");
+        Ok(())
+    }
+
+    /// After a kill nobody knows which rows were told last, and in which order, and now the binlog does not
+    /// tell, either. With new ids for what comes now, a client that had some of those rows is told of a gap
+    /// and gets all of them; others go on as ever.
+    fn renumber(&mut self) {
+        self.keys.renumber();
+        self.feed.begin_epoch(self.keys.epoch());
+        if let Some(greatest) = self.keys.greatest() {
+            self.feed.mark_older(greatest);
+        }
+        self.told_is_known = true;
+        warn!(
+            epoch = self.keys.epoch(),
+            "doorcast was killed, and then the position was lost: clients that have rows of the last second before \
+             get them again"
+        );
+    }
+
+    /// Tells every row of the table that is news, in key order. Returns how many.
+    ///
+    /// The keys come first, a page in one SELECT: it sees all rows of a transaction, or none.
+    async fn read_news(
+        &mut self,
+        server: &Server,
+        table: &mut Table,
+        committed_ms: Option<u64>,
+    ) -> Result<usize, Ended> {
+        let mut found = 0;
+        let mut after = self.keys.look_after();
+        loop {
+            let page = table.keys_between(after, Key::MAX, PAGE).await?;
+            let Some(last) = page.last().copied() else { break };
+            let mut rows = Vec::new();
+            for (first, through) in stretches(&page, |key| self.keys.is_news(key)) {
+                let mut after = first - 1;
+                while after < through {
+                    let batch = table.rows_between(after, through, BATCH).await?;
+                    let Some(last) = batch.last() else { break };
+                    after = last.key;
+                    rows.extend(batch.into_iter().filter(|row| self.keys.is_news(row.key)));
+                    if rows.len() >= BATCH {
+                        found +=
+                            self.tell_ahead(std::mem::take(&mut rows), server, table, committed_ms).await?;
+                    }
+                }
+            }
+            found += self.tell_ahead(rows, server, table, committed_ms).await?;
+            after = last;
+            if page.len() < PAGE {
+                break;
+            }
+        }
+        Ok(found)
+    }
+
+    /// Tells rows that the binlog may bring again. Returns how many.
+    async fn tell_ahead(
+        &mut self,
+        rows: Vec<EncodedRow>,
+        server: &Server,
+        table: &mut Table,
+        committed_ms: Option<u64>,
+    ) -> Result<usize, Ended> {
+        if rows.is_empty() {
+            return Ok(0);
+        }
+        let end = binlog_end(table.conn(), server).await?;
+        self.ahead.keys.extend(rows.iter().map(|row| row.key));
+        self.ahead.until = Some(end.at);
+        self.record(&rows);
+        // A look after a crash finds others beside them, and would tell all in another order than clients
+        // know.
+        self.saver.save(self.checkpoint()).await;
+        let found = rows.len();
+        self.publish(rows, committed_ms);
+        Ok(found)
+    }
+}
+
+/// The first and the last of each stretch of `keys` that is news without a break.
+fn stretches(keys: &[Key], is_news: impl Fn(Key) -> bool) -> Vec<(Key, Key)> {
+    keys.chunk_by(|a, b| is_news(*a) == is_news(*b))
+        .filter_map(|stretch| Some((*stretch.first()?, *stretch.last()?)))
+        .filter(|(first, _)| is_news(*first))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stretches_of_news_are_read_at_once() {
+        let odd_and_low = |key: Key| key < 5 || key % 2 == 1;
+        assert_eq!(stretches(&[1, 3, 4, 6, 7, 8, 9, 11], odd_and_low), [(1, 4), (7, 7), (9, 11)]);
+        assert_eq!(stretches(&[], odd_and_low), []);
+        assert_eq!(stretches(&[6, 8], odd_and_low), []);
+    }
+}

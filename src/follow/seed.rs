@@ -1,0 +1,72 @@
+//! The feed's history at the start: from the table, or from the checkpoint's recent keys and the table.
+
+use std::collections::HashMap;
+
+use super::{BATCH, Follower, ended::Ended};
+use crate::{
+    id::Key,
+    link::{Server, binlog_end},
+    row::EncodedRow,
+    table::Table,
+    tail::position::Position,
+};
+
+impl Follower {
+    /// First start: the feed's history is the end of the table.
+    pub(super) async fn seed_from_table(
+        &mut self,
+        table: &mut Table,
+        server: &Server,
+        end: &Position,
+    ) -> Result<(), Ended> {
+        let rows = table.latest(self.settings.history).await?;
+        self.seed(rows, table).await?;
+        // What committed between the end of the binlog and the SELECT comes by both ways.
+        let now = binlog_end(table.conn(), server).await?;
+        if now.at != end.at {
+            self.ahead.keys = self.keys.recent().collect();
+            self.ahead.until = Some(now.at);
+        }
+        Ok(())
+    }
+
+    /// Rows in key order become the feed's history.
+    async fn seed(&mut self, rows: Vec<EncodedRow>, table: &mut Table) -> Result<(), Ended> {
+        let older = match rows.first() {
+            Some(first) => Some(first.key - 1),
+            None => table.greatest_key().await?, // no history is wanted, or the table is empty
+        };
+        if let Some(through) = older {
+            self.keys.set_older_through(through);
+            self.feed.mark_older(through);
+        }
+        self.record(&rows);
+        self.publish(rows, None);
+        Ok(())
+    }
+
+    /// A restart: the feed's history is the recent keys, in the order in which they were committed.
+    pub(super) async fn seed_from_checkpoint(&mut self, table: &mut Table) -> Result<(), Ended> {
+        if self.keys.epoch() > 1 {
+            self.feed.begin_epoch(self.keys.epoch());
+        }
+        if let Some(through) = self.keys.older_through() {
+            self.feed.mark_older(through);
+        }
+        let keys: Vec<Key> = self.keys.recent().collect();
+        let (Some(least), Some(greatest)) = (keys.iter().min(), keys.iter().max()) else { return Ok(()) };
+        let (mut after, through) = (least - 1, *greatest);
+        let mut rows: HashMap<Key, EncodedRow> = HashMap::with_capacity(keys.len());
+        loop {
+            let batch = table.rows_between(after, through, BATCH).await?;
+            let Some(last) = batch.last() else { break };
+            after = last.key;
+            rows.extend(batch.into_iter().map(|row| (row.key, row)));
+        }
+        // Those that were deleted since are no history any more; those that are not among the recent keys
+        // are still to come.
+        let history = keys.iter().filter_map(|key| rows.remove(key)).collect();
+        self.feed.publish(self.keys.epoch(), None, history);
+        Ok(())
+    }
+}

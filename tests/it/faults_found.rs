@@ -1,0 +1,92 @@
+//! What `scripts/faults` found, each reduced to the least that shows it.
+
+use mysql_async::prelude::Queryable;
+use serde_json::Value;
+
+use crate::{
+    process::Doorcast,
+    recovery::purge,
+    scene::{Scene, swipe, url},
+    servers,
+};
+
+/// The keys that a poll with this id answers with, and the gap that it tells of.
+async fn poll(doorcast: &Doorcast, since: &str) -> (Vec<i64>, Value) {
+    let answer = crate::site::client().get(doorcast.url(&format!("/poll?since={since}"))).send();
+    let answer = crate::deadline::deadline(answer).await.unwrap().text().await.unwrap();
+    let mut answer: Value = serde_json::from_str(&answer).unwrap();
+    let keys = answer["events"].as_array().unwrap().iter();
+    (keys.map(|event| event["row"]["vid"].as_i64().unwrap()).collect(), answer["gap"].take())
+}
+
+#[tokio::test]
+async fn it_is_not_ready_before_the_server_has_shown_that_it_has_the_position() {
+    for kind in servers::kinds() {
+        let mut scene = Scene::start(kind, &[], &[]).await;
+        for door in 1..=20 {
+            scene.sql(&[&swipe(door)]).await;
+        }
+        scene.read(20).await;
+        assert!(scene.doorcast.stop().await.success());
+        let reset = if kind == "mysql-9.7" { "RESET BINARY LOGS AND GTIDS" } else { "RESET MASTER" };
+        scene.sql(&[reset, &swipe(21)]).await;
+        scene.doorcast.start_again().await;
+        scene.doorcast.logged("following").await;
+        let log = scene.doorcast.log();
+        let place = |message: &str| log.find(message).unwrap_or_else(|| panic!("{kind}: {message}: {log}"));
+        assert!(place("the position is lost") < place("\"following\""), "{kind}: {log}");
+        scene.every_row_of_the_table_came_once().await;
+    }
+}
+
+#[tokio::test]
+async fn rows_of_statements_keep_their_order_across_a_kill() {
+    for kind in servers::kinds() {
+        let mut scene = Scene::start(kind, &["--binlog-format=STATEMENT"], &[]).await;
+        let mut late = scene.server.root(Some("doors")).await.unwrap();
+        for round in 0..4 {
+            // The lower key commits after a kill, its client has the higher one.
+            late.query_drop("BEGIN").await.unwrap();
+            late.query_drop(swipe(5)).await.unwrap();
+            scene.sql(&[&swipe(6)]).await;
+            scene.read(2 * round + 1).await;
+            scene.doorcast.kill().await;
+            late.query_drop("COMMIT").await.unwrap();
+            scene.doorcast.start_again().await;
+            scene.read(2 * round + 2).await;
+        }
+        let (rows, _scene) = scene.every_row_of_the_table_came_once().await;
+        let ids: Vec<&str> = rows.iter().map(|(id, _)| &**id).collect();
+        assert_eq!(ids, ["1-2", "1-1", "1-4", "1-3", "1-6", "1-5", "1-8", "1-7", "1-9"], "{kind}");
+    }
+}
+
+#[tokio::test]
+async fn a_kill_and_a_lost_position_at_once_lose_no_row() {
+    for kind in servers::kinds() {
+        let server = servers::private(kind, &[]).await;
+        let mut conn = server.root(None).await.unwrap();
+        servers::create(&mut conn, "doors", "doorcast").await;
+        let mut late = server.root(Some("doors")).await.unwrap();
+        let mut doorcast = Doorcast::start(&url(&server), &[]).await;
+        conn.query_drop(swipe(1)).await.unwrap();
+        assert_eq!(poll(&doorcast, "1-0").await, (vec![1], Value::Null), "{kind}");
+        late.query_drop("BEGIN").await.unwrap();
+        late.query_drop(swipe(5)).await.unwrap();
+        conn.query_drop(swipe(6)).await.unwrap();
+        assert_eq!(poll(&doorcast, "1-1").await, (vec![3], Value::Null), "{kind}");
+        doorcast.kill().await;
+        late.query_drop("COMMIT").await.unwrap();
+        conn.query_drop("FLUSH BINARY LOGS").await.unwrap();
+        purge(&mut conn).await;
+        doorcast.start_again().await;
+        // Nobody knows any more that the client had row 3 before row 2, unless that was written down in time.
+        for since in ["1-3", "1-1"] {
+            let (keys, gap) = poll(&doorcast, since).await;
+            match (since, gap) {
+                ("1-3", Value::Null) => assert_eq!(keys, [2], "{kind}"),
+                _ => assert!(keys.contains(&2) && keys.contains(&3), "{kind}: {keys:?}"),
+            }
+        }
+    }
+}
