@@ -12,7 +12,7 @@
 
   var WORDS = {
     en: {
-      reception: 'Reception', skip: 'Skip to people', unknown: 'Cards that are nobody’s', screens: 'Screens',
+      reception: 'Reception', skip: 'Skip to people', unknown: 'Unknown cards', screens: 'Screens',
       people: 'People who are greeted', add: 'Add a person', search: 'Search by name, title or message',
       testDoor: 'Show a test at door', show: 'Show', welcome: 'Welcome this card', edit: 'Edit', door: 'door ',
       doors: 'Doors (1, 2; empty: all)', allDoors: 'all doors', times: ' times', ago: ' ago', card: 'Card id',
@@ -23,7 +23,7 @@
       noCards: 'None yet. Hold a card to a reader, and it appears here.', noScreens: 'None is connected.',
       noPeople: 'Nobody yet.', newPerson: 'New person', shown: 'Shown on screens: ', away: 'The server does not answer.',
       tooLarge: 'The photo is larger than 2 MB.', notToday: 'not today', sure: 'Really delete? Press again.',
-      preview: 'Preview: ', line: 'Line ', bad: 'The people file can’t be used; the last good one is still in use:',
+      preview: 'Preview: ', line: 'Line ', bad: 'The people file cannot be used; the last good one is still in use:',
       warn: 'To look at in the people file:', quiet: 'never answered', answered: 'answered ', of: ' of '
     },
     zh: {
