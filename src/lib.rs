@@ -31,6 +31,8 @@ pub mod checkpoint;
 pub mod demo;
 pub mod feed;
 pub mod follow;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod http;
 pub mod id;
 pub mod link;
@@ -43,7 +45,11 @@ pub mod tail;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use tokio::{net::TcpListener, sync::watch};
+use tokio::{
+    net::TcpListener,
+    signal::unix::{SignalKind, signal},
+    sync::watch,
+};
 use tracing::{info, warn};
 
 use crate::{
@@ -171,6 +177,7 @@ pub async fn run(
         heartbeat: options.heartbeat,
         old_page_timeout: options.old_page_timeout,
         www_dir: options.www_dir,
+        theme_dir: options.screen.theme_dir.clone(),
         max_clients: options.max_clients,
         people: people.clone(),
         reception,
@@ -229,7 +236,11 @@ async fn greet(people: Option<Arc<People>>, feed: Feed, stopped: watch::Receiver
         Some(people) => {
             tokio::join!(people.clone().keep_current(stopped.clone()), people.observe(feed, stopped));
         }
-        None => told_to(stopped).await,
+        // Told to read its files again, a process that has none goes on.
+        None => {
+            let _hangup = signal(SignalKind::hangup());
+            told_to(stopped).await;
+        }
     }
 }
 

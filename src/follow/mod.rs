@@ -222,7 +222,8 @@ impl Follower {
             _ = stop.wait_for(|stopped| *stopped) => Ok(()),
         };
         if self.followed {
-            self.saver.offer(self.checkpoint());
+            let at_rest = self.told_is_known;
+            self.saver.offer(self.checkpoint().map(|checkpoint| Checkpoint { at_rest, ..checkpoint }));
         }
         self.saver.finish().await;
         history.abort();

@@ -3,7 +3,7 @@
 //! An `EventSource` gives up for good on any status but 200, so overload and shutdown are told to it as
 //! a stream that ends after a longer `retry:`.
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{convert::Infallible, sync::Arc};
 
 use axum::{
     body::Body,
@@ -149,7 +149,7 @@ impl Events {
                 }
                 Turn::Ping => return Some(self.ping()),
                 Turn::Opened(subscriber) => {
-                    let hello = hello(subscriber.opened(), subscriber.cursor(), self.app.settings.heartbeat);
+                    let hello = self.hello(&subscriber);
                     self.stage = Stage::Open(subscriber);
                     return Some(hello);
                 }
@@ -213,6 +213,16 @@ impl Events {
         Some(chunk.freeze())
     }
 
+    fn hello(&self, subscriber: &Subscriber) -> Bytes {
+        let FeedState { epoch, head, oldest, .. } = *subscriber.opened();
+        let heartbeat_ms = self.app.settings.heartbeat.as_millis();
+        let clock = self.view.screen().map(|screen| {
+            let now_ms = now_ms();
+            SiteClock { now_ms, utc_offset_s: screen.people.greeter().clock.utc_offset_s(now_ms) }
+        });
+        frame("hello", subscriber.cursor(), &Hello { epoch, head, oldest, heartbeat_ms, clock })
+    }
+
     fn ping(&self) -> Bytes {
         frame("ping", self.cursor(), &Ping { now_ms: now_ms() })
     }
@@ -230,16 +240,21 @@ struct Hello {
     head: EventId,
     oldest: Option<EventId>,
     heartbeat_ms: u128,
+    /// Only for screens, which show the time.
+    #[serde(flatten)]
+    clock: Option<SiteClock>,
+}
+
+/// The time at the site.
+#[derive(Serialize)]
+struct SiteClock {
+    now_ms: u64,
+    utc_offset_s: i32,
 }
 
 #[derive(Serialize)]
 struct Ping {
     now_ms: u64,
-}
-
-fn hello(feed: &FeedState, cursor: Option<EventId>, heartbeat: Duration) -> Bytes {
-    let FeedState { epoch, head, oldest, .. } = *feed;
-    frame("hello", cursor, &Hello { epoch, head, oldest, heartbeat_ms: heartbeat.as_millis() })
 }
 
 /// Messages that leave the client's cursor where it is.

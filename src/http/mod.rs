@@ -39,6 +39,8 @@ use tokio::{
     sync::{Semaphore, watch},
 };
 
+#[doc(hidden)]
+pub use self::query::fuzz;
 pub use self::reception::Reception;
 use self::{clients::Clients, error::HttpError, screens::Screens};
 use crate::{feed::Feed, people::People, status::Status};
@@ -61,6 +63,8 @@ pub struct Settings {
     pub old_page_timeout: Option<Duration>,
     /// A folder of the site's own pages.
     pub www_dir: Option<PathBuf>,
+    /// A folder with `screen.css`, the looks of the welcome screen, and what it refers to.
+    pub theme_dir: Option<PathBuf>,
     /// Connections at the same time. Further ones are told to come back later.
     pub max_clients: usize,
     /// The people whom screens greet; without them there is nothing at `/screen/*`.
@@ -78,6 +82,7 @@ impl Default for Settings {
             drain: Duration::from_secs(5),
             old_page_timeout: None,
             www_dir: None,
+            theme_dir: None,
             max_clients: 10_000,
             people: None,
             reception: None,
@@ -137,6 +142,7 @@ fn open(app: Arc<App>) -> Router {
         .route("/screen/poll", get(screen::screen_poll))
         .route("/screen/alive", get(screen::alive))
         .route("/photos/{name}", get(photos::photo))
+        .route("/theme/{*path}", get(www::theme))
         .nest("/reception/api", reception_api(&app))
         .fallback(www::page);
     finish(router, app)

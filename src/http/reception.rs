@@ -297,13 +297,7 @@ async fn body<T: DeserializeOwned>(request: Request) -> Result<T, HttpError> {
         return Err(HttpError::bad_type("application/json"));
     }
     let bytes = bytes(request.into_body(), JSON_BYTES).await?;
-    // What it says of a value may hold the value; only its place is told.
-    serde_json::from_slice(&bytes).map_err(|err| match err.classify() {
-        serde_json::error::Category::Data => {
-            HttpError::bad_body(format!("not the JSON that is wanted here: {err}"))
-        }
-        _ => HttpError::bad_body(format!("broken JSON in line {}, column {}", err.line(), err.column())),
-    })
+    serde_json::from_slice(&bytes).map_err(HttpError::bad_body)
 }
 
 async fn bytes(body: Body, limit: usize) -> Result<Bytes, HttpError> {

@@ -16,6 +16,9 @@
 //! ping how long it was under way. A test has `"test":true` and no id: it moves no cursor. In an answer
 //! to a poll its id is null: `{"id":null,"row":{…,"test":true}}`.
 //!
+//! The `hello` also tells the time at the site, `"now_ms":…,"utc_offset_s":28800`: a display's own clock may
+//! be wrong.
+//!
 //! `GET /screen/alive?screen=lobby`: a screen that says, at each ping perhaps, that its page is alive.
 //! 200 with `{"screens":1}`; there is nothing else to it.
 

@@ -224,7 +224,7 @@ fn people_metrics(text: &mut Metrics, people: &People) {
     );
     text.counter(
         "greetings_late_total",
-        "Greetings that were too old when a screen came back for them.",
+        "Greetings that a screen could not get in time, counted for each screen.",
         counts.late.get(),
     );
     text.counter(

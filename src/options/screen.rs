@@ -69,6 +69,11 @@ pub struct ScreenOptions {
     #[arg(long, env = "DOORCAST_PHOTO_DIR", value_name = "FOLDER")]
     pub photo_dir: Option<PathBuf>,
 
+    /// A folder with screen.css, the site's own looks of the welcome screen, and fonts and pictures that it
+    /// refers to, served at /theme/
+    #[arg(long, env = "DOORCAST_THEME_DIR", value_name = "FOLDER")]
+    pub theme_dir: Option<PathBuf>,
+
     /// Let a receptionist change the people in a browser: whoever reaches this address can
     #[arg(long, env = "DOORCAST_RECEPTION")]
     pub reception: bool,
@@ -125,5 +130,56 @@ impl ScreenOptions {
             ));
         }
         Ok(self.reception.then(|| Reception { hosts: self.reception_host.clone() }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::options::RunOptions;
+
+    fn options(change: impl FnOnce(&mut ScreenOptions)) -> ScreenOptions {
+        let mut options = RunOptions::new("mysql://a@b/c", "t", Path::new("x")).unwrap().screen;
+        change(&mut options);
+        options
+    }
+
+    #[test]
+    fn without_people_nobody_is_greeted() {
+        assert!(options(|_| {}).people().unwrap().is_none());
+        assert!(options(|options| options.reception = true).people().unwrap_err().contains("--people"));
+    }
+
+    #[test]
+    fn photos_are_beside_the_people() {
+        let people = options(|options| options.people = Some("/nowhere/people.csv".into())).people();
+        assert_eq!(people.unwrap().unwrap().photo_dir(), Path::new("/nowhere/photos"));
+    }
+
+    #[test]
+    fn what_tells_no_time_is_refused() {
+        let with = |zone: &str, format: &str| {
+            let options = options(|options| {
+                options.people = Some("/nowhere/people.csv".into());
+                options.timezone = Some(zone.into());
+                options.optime_format = format.into();
+            });
+            options.people().map(drop)
+        };
+        assert_eq!(with("Asia/Shanghai", "none"), Ok(()));
+        assert!(with("Asia/Nowhere", "none").unwrap_err().contains("--timezone"));
+        assert!(with("Asia/Shanghai", "%Y").unwrap_err().contains("--optime-format"));
+    }
+
+    #[test]
+    fn a_reception_is_not_open_to_others_without_leave() {
+        let (here, anywhere) = ("127.0.0.1:80".parse().unwrap(), "0.0.0.0:80".parse().unwrap());
+        let open = options(|options| options.reception = true);
+        assert!(open.reception(here, false).unwrap().is_some());
+        assert!(open.reception(anywhere, false).unwrap_err().contains("--allow-anonymous"));
+        assert!(open.reception(anywhere, true).unwrap().is_some());
+        assert!(options(|_| {}).reception(anywhere, false).unwrap().is_none());
     }
 }

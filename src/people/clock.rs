@@ -51,6 +51,12 @@ impl Clock {
         self.at(now_ms).hour()
     }
 
+    /// How far the site's clocks are ahead of UTC, in seconds.
+    pub fn utc_offset_s(&self, now_ms: u64) -> i32 {
+        let time = i64::try_from(now_ms).ok().and_then(|ms| Timestamp::from_millisecond(ms).ok());
+        self.zone.to_offset(time.unwrap_or(Timestamp::UNIX_EPOCH)).seconds()
+    }
+
     fn at(&self, now_ms: u64) -> jiff::civil::DateTime {
         let time = i64::try_from(now_ms).ok().and_then(|ms| Timestamp::from_millisecond(ms).ok());
         self.zone.to_datetime(time.unwrap_or(Timestamp::UNIX_EPOCH))

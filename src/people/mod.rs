@@ -103,7 +103,7 @@ pub struct Counts {
     pub old_swipe: Counter,
     /// Swipes of which nothing says when they were made.
     pub unknown_age: Counter,
-    /// Greetings that one screen did not get while they were fresh.
+    /// Greetings that a screen could not get in time, for each screen: it was away, or the row came late.
     pub late: Counter,
     /// Swipes whose time could not be read.
     pub unreadable_time: Counter,
@@ -135,7 +135,7 @@ impl People {
             recent: Recent::default(),
             counts: Counts::default(),
         };
-        people.reload();
+        people.read_again();
         people
     }
 

@@ -88,30 +88,34 @@ impl People {
         }
     }
 
-    /// Reads the file, whether or not it changed. Blocking.
-    pub fn reload(&self) {
+    /// Reads the file, whether or not it changed. Whether it could be read, good or bad. Blocking.
+    pub(super) fn read_again(&self) -> bool {
         let _file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
-        let outcome = self.read_file().map_err(|problem| vec![problem]).and_then(|bytes| {
-            let sheet = Sheet::read(&bytes).map_err(|problem| vec![problem])?;
-            Ok((Roster::read(&sheet, &self.secret)?, sheet.encoding))
-        });
-        match outcome {
+        let bytes = match self.read_file() {
+            Ok(bytes) => bytes,
+            Err(problem) => {
+                self.keep_last(vec![problem]);
+                return false;
+            }
+        };
+        let sheet = Sheet::read(&bytes).map_err(|problem| vec![problem]);
+        match sheet.and_then(|sheet| Ok((Roster::read(&sheet, &self.secret)?, sheet.encoding))) {
             Ok((roster, encoding)) => self.take_over(roster, encoding),
             Err(problems) => self.keep_last(problems),
         }
+        true
     }
 
     /// Reads the file if it is another one than before and nobody is writing it now.
     fn look(&self, watched: &mut Watched, told: bool) {
         let look = std::fs::metadata(&self.settings.file).ok().map(|file| Look::of(&file));
-        // A file that is being written is longer at the next look. What can't be looked at is read, for
-        // the reason.
+        // A file that is being written is longer at the next look.
         let settled = look == watched.last;
-        let changed = look.is_none() || look != watched.read || look.is_some_and(|look| look.is_young());
+        let changed = look != watched.read || look.is_none_or(|look| look.is_young());
         watched.last = look;
         if told || (settled && changed) {
-            self.reload();
-            watched.read = look;
+            // One that is not there or can't be read, as while Excel has it, is tried again.
+            watched.read = look.filter(|_| self.read_again());
         }
     }
 

@@ -291,6 +291,37 @@ mod tests {
         assert_eq!(names(b"rfsim,name\n1,5\" pipe,,\n2\n").len(), 2);
     }
 
+    proptest::proptest! {
+        // Whatever the cells hold, they come back as they were, but for rows with nothing in them.
+        #[test]
+        fn what_is_written_is_read_again(
+            rows in proptest::collection::vec(proptest::array::uniform3("[a,\"\r\n; é王]{0,5}"), 0..6)
+        ) {
+            let mut sheet = Sheet::new(&["x", "y", "z"]);
+            for row in &rows {
+                let at = sheet.add();
+                for (column, text) in ["x", "y", "z"].into_iter().zip(row) {
+                    sheet.set(at, column, text);
+                }
+            }
+            let again = Sheet::read(&sheet.write()).unwrap();
+            let cells: Vec<_> = again.rows.into_iter().map(|row| row.cells).collect();
+            let full = rows.into_iter().filter(|row| row.iter().any(|cell| !cell.trim().is_empty()));
+            proptest::prop_assert_eq!(cells, full.map(Vec::from).collect::<Vec<_>>());
+        }
+
+        // No file can end the process.
+        #[test]
+        fn any_bytes_are_read_or_refused(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..60)) {
+            let text = [b"rfsim,name\n".as_slice(), &bytes].concat();
+            for bytes in [&bytes, &text] {
+                if let Ok(sheet) = Sheet::read(bytes) {
+                    let _ = crate::people::Roster::read(&sheet, &crate::people::Secret::new());
+                }
+            }
+        }
+    }
+
     #[test]
     fn keeps_unknown_columns_when_it_is_written() {
         let mut sheet = Sheet::read("note,rfsim,name\r\n\"x, y\",1,a\r\n,2\r\n".as_bytes()).unwrap();

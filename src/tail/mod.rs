@@ -6,6 +6,7 @@
 
 mod caught;
 mod event;
+pub(crate) mod fuzz;
 pub mod gtid;
 pub mod position;
 mod statement;

@@ -20,7 +20,7 @@ use crate::{
     row::{EncodedRow, Image, Layout, RowImages},
 };
 
-/// Rows of one transaction that are kept in memory, in bytes of row images. Beyond it the table is read by
+/// Rows of one transaction that are kept in memory, in bytes that they take there. Beyond it the table is read by
 /// key at the commit instead: a transaction of any size needs no more memory than this.
 const LARGEST_TRANSACTION_BYTES: usize = 256 << 20;
 
@@ -331,6 +331,7 @@ impl Assembler {
         if open.bytes > LARGEST_TRANSACTION_BYTES {
             return Ok(());
         }
+        let rows_before = open.rows.len();
         let decoded = match event.read_data() {
             Ok(Some(EventData::RowsEvent(rows))) => {
                 RowImages::of(&rows).map(|images| image.encode(images, &mut open.rows))
@@ -339,7 +340,8 @@ impl Assembler {
         };
         match decoded {
             Some(Ok(())) => {
-                open.bytes += event.data().len();
+                let added = open.rows.get(rows_before..).unwrap_or_default();
+                open.bytes += added.iter().map(EncodedRow::memory_bytes).sum::<usize>();
                 if open.bytes > LARGEST_TRANSACTION_BYTES {
                     open.rows = Vec::new();
                     self.reread(Reread::TooLarge);

@@ -37,6 +37,7 @@ pub(crate) struct Record {
 
 #[derive(Debug)]
 pub(crate) struct Row {
+    pub(crate) epoch: u32,
     pub(crate) key: i64,
     pub(crate) json: String,
     pub(crate) at: Instant,
@@ -183,10 +184,10 @@ impl Reader {
 
 impl Record {
     fn row(&mut self, id: &str, json: &str) -> Result<()> {
-        let (_, key) = id.split_once('-').context("not an id")?;
-        let key = key.parse()?;
+        let (epoch, key) = id.split_once('-').context("not an id")?;
+        let (epoch, key) = (epoch.parse()?, key.parse()?);
         self.keys.insert(key);
-        self.rows.push(Row { key, json: json.to_owned(), at: Instant::now(), gaps: self.gaps.len() });
+        self.rows.push(Row { epoch, key, json: json.to_owned(), at: Instant::now(), gaps: self.gaps.len() });
         Ok(())
     }
 }

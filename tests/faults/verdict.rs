@@ -116,6 +116,8 @@ pub(crate) fn judge(truth: &Truth, clients: &[(String, Record)], promise: Promis
         verdict.say(name, "not as in the table", &wrong);
         verdict.problems.extend(record.complaints.iter().map(|complaint| format!("{name}: {complaint}")));
         if promise == Promise::All {
+            let renamed = record.rows.iter().filter(|row| row.epoch != 1).map(|row| row.key);
+            verdict.say(name, "under another id", &renamed.collect::<Vec<_>>());
             verdict.problems.extend(record.gaps.iter().map(|gap| format!("{name}: gap {gap}")));
         }
         let mut seen = HashSet::new();

@@ -133,7 +133,7 @@ async fn a_client_that_asks_for_older_rows_over_a_dead_link_gets_them_all_the_sa
         for door in 1..=6 {
             scene.sql(&[&swipe(door)]).await;
         }
-        scene.read(6).await;
+        status_until(&scene.doorcast, |status| status["feed"]["head"] == "1-6").await;
         let ids = async |scene: &Scene| -> Vec<Value> {
             let answer = crate::site::client().get(scene.doorcast.url("/poll?since=1-1&limit=2")).send();
             let answer: Value = serde_json::from_str(&answer.await.unwrap().text().await.unwrap()).unwrap();

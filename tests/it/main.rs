@@ -13,6 +13,7 @@ mod demo;
 mod failures;
 mod faults_found;
 mod follow;
+mod fuzz;
 mod http;
 mod link;
 mod load;

@@ -32,7 +32,6 @@ const NOBODY: &str = "00FFEEDDCCBBAA99";
 /// A site with a people file, and a reception.
 struct Lobby {
     site: Site,
-    people: Arc<People>,
     folder: TempDir,
     stop: watch::Sender<bool>,
     tasks: [JoinHandle<()>; 2],
@@ -72,9 +71,9 @@ impl Lobby {
         let (stop, stopped) = watch::channel(false);
         let tasks = [
             tokio::spawn(people.clone().keep_current(stopped.clone())),
-            tokio::spawn(people.clone().observe(site.feed.clone(), stopped)),
+            tokio::spawn(people.observe(site.feed.clone(), stopped)),
         ];
-        Lobby { site, people, folder, stop, tasks }
+        Lobby { site, folder, stop, tasks }
     }
 
     fn file(&self) -> PathBuf {

@@ -1,7 +1,6 @@
 /*
- * The welcome screen: a clock, and greetings as they come. ECMAScript 5, no library, client.js for
- * the connection. It runs for months: one timer for greetings and one tick, lists with bounds, and
- * no element is ever made or thrown away.
+ * The welcome screen: a clock, and greetings as they come. ECMAScript 5, no library but client.js. It
+ * runs for months: one timer and one tick, lists with bounds, and elements are never made anew.
  *
  * Parameters of the page's address:
  *   doorno=1,2      which doors
@@ -398,8 +397,7 @@
     tick();
   }
 
-  // Says that the page is alive and not only its connection: for the list of screens. A poll says so
-  // by itself.
+  // For the list of screens: not only the connection is alive. A poll says so by itself.
   function report() {
     if (link.state() !== 'live') { return; }
     var request = new XMLHttpRequest();
