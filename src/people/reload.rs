@@ -115,7 +115,8 @@ impl People {
         watched.last = look;
         if told || (settled && changed) {
             // One that is not there or can't be read, as while Excel has it, is tried again.
-            watched.read = look.filter(|_| self.read_again());
+            let read = self.read_again();
+            watched.read = look.filter(|_| read);
         }
     }
 

@@ -3,6 +3,7 @@
 
 mod file;
 mod greetings;
+mod process;
 mod reception;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
