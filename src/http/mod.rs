@@ -13,6 +13,7 @@ mod photos;
 mod poll;
 mod query;
 mod reception;
+mod same_site;
 mod screen;
 mod screens;
 mod status;
@@ -41,7 +42,7 @@ use tokio::{
 
 #[doc(hidden)]
 pub use self::query::fuzz;
-pub use self::reception::Reception;
+pub use self::same_site::Reception;
 use self::{clients::Clients, error::HttpError, screens::Screens};
 use crate::{feed::Feed, people::People, status::Status};
 
@@ -158,7 +159,7 @@ fn reception_api(app: &Arc<App>) -> Router<Arc<App>> {
         .route("/test", post(reception::test))
         .fallback(reception::nothing)
         .method_not_allowed_fallback(method_not_allowed)
-        .layer(middleware::from_fn_with_state(app.clone(), reception::guard))
+        .layer(middleware::from_fn_with_state(app.clone(), same_site::guard))
 }
 
 /// What connections beyond the limit get: the state of the process, and when to come back.

@@ -16,7 +16,8 @@ use serde::Deserialize;
 
 use super::{
     Card, Greeting, Lang, People, Person, Problem, Roster, atomic, audit,
-    person::{COLUMNS, card_of, guard},
+    cells::{card_of, guard},
+    person::COLUMNS,
     photo,
     sheet::Sheet,
 };

@@ -7,6 +7,7 @@
 mod atomic;
 mod audit;
 mod card;
+mod cells;
 mod clock;
 mod edit;
 mod greet;
