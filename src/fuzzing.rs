@@ -7,6 +7,7 @@ pub use crate::{
     checkpoint::fuzz as checkpoint,
     http::fuzz as query,
     options::fuzz as options_file,
+    people::fuzz as people_file,
     row::fuzz::value,
     tail::fuzz::{binlog, packets, statement},
 };

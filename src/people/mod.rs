@@ -44,6 +44,16 @@ pub use self::{
 use self::{card::Secret, observe::Recent};
 use crate::status::Counter;
 
+/// A people file: see [`crate::fuzzing`].
+pub fn fuzz(data: &[u8]) {
+    if let Ok(sheet) = sheet::Sheet::read(data)
+        && Roster::read(&sheet, &Secret::new()).is_ok()
+    {
+        let again = sheet::Sheet::read(&sheet.write()).expect("what was written is read again");
+        assert_eq!(again.rows.len(), sheet.rows.len());
+    }
+}
+
 /// Where people come from, and how they are greeted.
 #[derive(Debug, Clone)]
 pub struct Settings {

@@ -196,6 +196,14 @@ const TEXTS: &[Target] = &[
         ],
     ),
     ("checkpoint", fuzzing::checkpoint, &[CHECKPOINT]),
+    (
+        "people_file",
+        fuzzing::people_file,
+        &[
+            "rfsim,name,title,message,photo,doors,valid_from,valid_to,priority,lang\r\n=\"0012\",王小明,,\"{greeting}\r\n{name}\",a.jpg,01;2,2026/1/5,2026-12-31,-5,zh-CN\r\n",
+            "NAME;note;rfsim\n\n;\"a;\"\"b\";1.23E+15\r1234567890123450;x;y",
+        ],
+    ),
 ];
 
 /// Making the command line for each takes its time.
