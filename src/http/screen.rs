@@ -19,8 +19,9 @@
 //! The `hello` also tells the time at the site, `"now_ms":…,"utc_offset_s":28800`: a display's own clock may
 //! be wrong.
 //!
-//! `GET /screen/alive?screen=lobby`: a screen that says, at each ping perhaps, that its page is alive.
-//! 200 with `{"screens":1}`; there is nothing else to it.
+//! `GET /screen/alive?screen=lobby&doorno=1,2`: a screen that says, at each ping perhaps, that its page is
+//! alive. 200 with `{"screens":1}`: how many are known by that name at that address or, where it has none,
+//! at those doors.
 
 use std::sync::Arc;
 
@@ -47,6 +48,9 @@ use crate::people::People;
 
 /// Names that doors are always asked for by.
 const DOORS: [&str; 2] = ["doorno", "door"];
+
+/// Longest name of a screen, in characters.
+const NAME_CHARS: usize = 64;
 
 /// Doors that one screen may name.
 const MOST_DOORS: usize = 100;
@@ -85,7 +89,7 @@ pub(super) async fn alive(
     request: Request,
 ) -> Result<Response, HttpError> {
     let (_, who) = read(people(&app)?, &request, peer)?;
-    let screens = app.screens.answered(&who.screen, &who.remote);
+    let screens = app.screens.answered(&who);
     Ok(status::uncached(format!("{{\"screens\":{screens}}}")))
 }
 
@@ -108,7 +112,7 @@ fn read(people: &People, request: &Request, peer: Peer) -> Result<(Query, Introd
     let mut rest = form_urlencoded::Serializer::new(String::new());
     for (name, value) in form_urlencoded::parse(request.uri().query().unwrap_or_default().as_bytes()) {
         match &*name {
-            "screen" => screen = value.into_owned(),
+            "screen" => screen = value.chars().filter(|c| !c.is_control()).take(NAME_CHARS).collect(),
             name if name == &**column || DOORS.contains(&name) => {
                 let values = value.split(',').map(str::trim).filter(|door| !door.is_empty());
                 doors.extend(values.map(ToOwned::to_owned));

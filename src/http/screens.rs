@@ -3,7 +3,7 @@
 //! Tests do not go through the feed: nobody swiped, and no cursor moves.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeMap, HashMap, VecDeque},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -16,9 +16,6 @@ use tokio::sync::watch;
 
 use crate::{people::Greeting, status::now_ms};
 
-/// Longest name of a screen, in characters.
-const NAME_CHARS: usize = 64;
-
 /// A screen that polls is connected for so long after its last request: longer than the pause of a page
 /// that lost its way.
 const POLLS_WITHIN: Duration = Duration::from_secs(40);
@@ -29,6 +26,11 @@ const POLLING: usize = 1_000;
 /// Tests that wait for screens, and for how long: a poll is never away for longer.
 const TESTS: usize = 32;
 const TEST_WAITS: Duration = Duration::from_secs(10);
+
+/// Doors that are counted one by one, and how long their names may be: screens choose them, and a metric
+/// costs whoever keeps it.
+const DOORS_COUNTED: usize = 100;
+const DOOR_BYTES: usize = 32;
 
 /// How a screen is connected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
@@ -122,7 +124,6 @@ impl Screens {
     /// Serves a screen from now on.
     pub(super) fn connect(&self, kind: Kind, who: Introduction) -> Connected {
         let Introduction { screen, doors, remote } = who;
-        let screen: String = screen.chars().filter(|c| !c.is_control()).take(NAME_CHARS).collect();
         let id = match kind {
             Kind::Events => Id::Stream(self.0.streams.fetch_add(1, Ordering::Relaxed)),
             Kind::Poll => Id::Polls { screen: screen.clone(), doors: doors.clone(), remote: remote.clone() },
@@ -149,12 +150,15 @@ impl Screens {
         Connected { screens: self.clone(), id, doors }
     }
 
-    /// Notes that the screens of this name, at this address, say they are there. How many there are.
-    pub(super) fn answered(&self, screen: &str, remote: &str) -> usize {
+    /// Notes that a screen says it is there: the one of this name, or those without a name at these doors.
+    /// How many there are.
+    pub(super) fn answered(&self, who: &Introduction) -> usize {
         let mut entries = self.entries();
-        let own =
-            entries.values_mut().filter(|entry| entry.seen.screen == screen && entry.seen.remote == remote);
-        own.map(|entry| entry.seen.answered_ms = Some(now_ms())).count()
+        let own = entries.values_mut().map(|entry| &mut entry.seen).filter(|seen| {
+            let same = seen.screen == who.screen && seen.remote == who.remote;
+            same && (!who.screen.is_empty() || seen.doors == who.doors)
+        });
+        own.map(|seen| seen.answered_ms = Some(now_ms())).count()
     }
 
     /// Those that are connected now, by doors and age.
@@ -165,6 +169,21 @@ impl Screens {
         drop(entries);
         list.sort_by(|a, b| (&a.doors, a.since_ms).cmp(&(&b.doors, b.since_ms)));
         list
+    }
+
+    /// How many are connected now by door, `all` for those that show every door.
+    pub(super) fn by_door(&self) -> BTreeMap<String, usize> {
+        let mut doors = BTreeMap::new();
+        for seen in self.list() {
+            let all = seen.doors.is_empty().then(|| "all".to_owned());
+            for door in seen.doors.into_iter().chain(all) {
+                let plain = door.len() <= DOOR_BYTES && door.bytes().all(|byte| byte.is_ascii_alphanumeric());
+                if plain && (doors.len() < DOORS_COUNTED || doors.contains_key(&door)) {
+                    *doors.entry(door).or_default() += 1;
+                }
+            }
+        }
+        doors
     }
 
     /// Shows a greeting on the screens of its door. How many there are.

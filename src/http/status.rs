@@ -195,6 +195,11 @@ pub(super) async fn metrics(State(app): State<Arc<App>>) -> Response {
     text.gauge("feed_epoch", "How often keys have started over, from 1.", &[(&[], f64::from(feed.epoch))]);
     if let Some(people) = &app.settings.people {
         people_metrics(&mut text, people);
+        let doors = app.screens.by_door();
+        let doors: Vec<_> =
+            doors.iter().map(|(door, count)| ([("door", door.as_str())], *count as f64)).collect();
+        let doors: Vec<_> = doors.iter().map(|(labels, count)| (&labels[..], *count)).collect();
+        text.gauge("screens", "Screens that are connected, by door.", &doors);
     }
     let headers = [
         (header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8"),

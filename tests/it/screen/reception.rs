@@ -363,6 +363,10 @@ async fn screens_are_listed() {
     assert_eq!((&lobby_screen["kind"], &lobby_screen["remote"]), (&json!("events"), &json!("127.0.0.1")));
     assert_eq!(lobby_screen["answered_ms"], Value::Null);
     assert_eq!((&screens[1]["kind"], &screens[1]["doors"]), (&json!("poll"), &json!(["3"])));
+    let metrics = client().get(lobby.site.url("/metrics")).send().await.unwrap().text().await.unwrap();
+    for door in ["1", "2", "3"] {
+        assert!(metrics.contains(&format!("\ndoorcast_screens{{door=\"{door}\"}} 1\n")), "{metrics}");
+    }
     let now = answer["now_ms"].as_u64().unwrap();
     for time in [&lobby_screen["since_ms"], &lobby_screen["sent_ms"], &screens[1]["answered_ms"]] {
         assert!(time.as_u64().unwrap() <= now);
@@ -370,6 +374,10 @@ async fn screens_are_listed() {
     assert_eq!(done(client().get(lobby.site.url("/screen/alive?screen=lobby"))).await, json!({"screens": 1}));
     assert_eq!(done(client().get(lobby.site.url("/screen/alive?screen=other"))).await, json!({"screens": 0}));
     assert!(lobby.get("screens").await["screens"][0]["answered_ms"].is_u64());
+    let unnamed = lobby.screen("/screen/events?doorno=7").await;
+    assert_eq!(done(client().get(lobby.site.url("/screen/alive?doorno=7"))).await, json!({"screens": 1}));
+    assert_eq!(done(client().get(lobby.site.url("/screen/alive?doorno=8"))).await, json!({"screens": 0}));
+    drop(unnamed);
     drop(screen);
     within("the screen to be gone", async {
         while lobby.get("screens").await["screens"].as_array().unwrap().len() > 1 {}
