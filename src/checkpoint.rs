@@ -235,10 +235,25 @@ pub fn from_runs(runs: &[(Key, Key)], limit: usize) -> VecDeque<Key> {
         let mut key = last;
         while key >= first && keys.len() < limit {
             keys.push_front(key);
-            key -= 1;
+            let Some(before) = key.checked_sub(1) else { break };
+            key = before;
         }
     }
     keys
+}
+
+/// The bytes of a checkpoint file, and the same as the content of one whose checksum is right: see
+/// [`crate::fuzzing`].
+#[doc(hidden)]
+pub fn fuzz(data: &[u8]) {
+    let _ = parse(data);
+    let Ok(body) = serde_json::from_slice::<Box<RawValue>>(data) else { return };
+    let envelope = Envelope { version: VERSION, checksum: checksum(&body), checkpoint: body };
+    let signed = serde_json::to_vec(&envelope).expect("it is JSON");
+    let Ok(checkpoint) = parse(&signed) else { return };
+    assert!(from_runs(&checkpoint.recent_keys, 1_000).len() <= 1_000);
+    let again = render(&checkpoint).expect("it is JSON");
+    assert_eq!(parse(&again), Ok(checkpoint));
 }
 
 fn render(checkpoint: &Checkpoint) -> io::Result<Vec<u8>> {

@@ -21,8 +21,9 @@
 //! - [`feed`]: the bounded ring of rows, its cursors, gaps, and the door to older rows. Knows
 //!   neither MySQL nor HTTP.
 //! - [`follow`]: joins tail and table to feed and checkpoint. Knows no client.
+//! - [`people`]: who is greeted at a screen, and how. Knows neither MySQL nor HTTP.
 //! - [`status`]: what the process is doing, in words and numbers. Written by `follow`, read by `http`.
-//! - [`http`]: SSE, long poll, the old page, status, pages. Knows neither MySQL nor the checkpoint.
+//! - [`http`]: SSE, long poll, the old page, screens, the reception, status, pages. Knows neither MySQL nor the checkpoint.
 //! - [`options`]: command line, environment and file.
 //! - [`demo`]: a private server with swipes, to try it all out.
 
@@ -30,10 +31,13 @@ pub mod checkpoint;
 pub mod demo;
 pub mod feed;
 pub mod follow;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod http;
 pub mod id;
 pub mod link;
 pub mod options;
+pub mod people;
 pub mod row;
 pub mod status;
 pub mod table;
@@ -41,7 +45,11 @@ pub mod tail;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use tokio::{net::TcpListener, sync::watch};
+use tokio::{
+    net::TcpListener,
+    signal::unix::{SignalKind, signal},
+    sync::watch,
+};
 use tracing::{info, warn};
 
 use crate::{
@@ -50,6 +58,7 @@ use crate::{
     follow::{FollowError, Follower},
     link::Link,
     options::RunOptions,
+    people::People,
     status::Status,
     tail::TableName,
 };
@@ -133,6 +142,10 @@ pub async fn run(
     let link = Link::new(&options.db, password, options.ssl_mode, options.ssl_ca.clone());
     let link = link.map_err(RunError::Configuration)?;
     let table = table_name(&options.table, link.database())?;
+    let people = options.screen.people().map_err(RunError::Configuration)?;
+    let address = listener.local_addr().unwrap_or(options.listen);
+    let reception = options.screen.reception(address, options.allow_anonymous);
+    let reception = reception.map_err(RunError::Configuration)?;
     let file = CheckpointFile::lock(&options.checkpoint)?;
     let checkpoint = file.load()?;
 
@@ -164,23 +177,29 @@ pub async fn run(
         heartbeat: options.heartbeat,
         old_page_timeout: options.old_page_timeout,
         www_dir: options.www_dir,
+        theme_dir: options.screen.theme_dir.clone(),
         max_clients: options.max_clients,
+        people: people.clone(),
+        reception,
         ..http::Settings::default()
     };
     let mut follow = tokio::spawn(follower.run(requests));
+    let mut greet = tokio::spawn(greet(people, feed.clone(), stopped.clone()));
     let mut http = tokio::spawn(http::serve(listener, feed, status, serve, told_to(stopped)));
 
     let early = tokio::select! {
         () = shutdown => None,
         ended = &mut follow => Some(followed(ended)),
         ended = &mut http => Some(served(ended)),
+        ended = &mut greet => Some(greeted(ended)),
     };
     stop.send_replace(true);
     info!("stopping");
     let rest = async {
         let followed = if follow.is_finished() { Ok(()) } else { followed((&mut follow).await) };
         let served = if http.is_finished() { Ok(()) } else { served((&mut http).await) };
-        followed.and(served)
+        let greeted = if greet.is_finished() { Ok(()) } else { greeted((&mut greet).await) };
+        followed.and(served).and(greeted)
     };
     let rest = tokio::time::timeout(END_WITHIN, rest).await.unwrap_or_else(|_| {
         warn!("some clients did not let go in time");
@@ -204,6 +223,24 @@ fn served(ended: Result<std::io::Result<()>, tokio::task::JoinError>) -> Result<
         Ok(Ok(())) => Ok(()),
         Ok(Err(err)) => Err(RunError::Unexpected(format!("serving failed: {err}"))),
         Err(err) => Err(RunError::Unexpected(format!("serving failed: {err}"))),
+    }
+}
+
+fn greeted(ended: Result<(), tokio::task::JoinError>) -> Result<(), RunError> {
+    ended.map_err(|err| RunError::Unexpected(format!("greeting failed: {err}")))
+}
+
+/// Keeps the people current and looks at their swipes, until `stopped`.
+async fn greet(people: Option<Arc<People>>, feed: Feed, stopped: watch::Receiver<bool>) {
+    match people {
+        Some(people) => {
+            tokio::join!(people.clone().keep_current(stopped.clone()), people.observe(feed, stopped));
+        }
+        // Told to read its files again, a process that has none goes on.
+        None => {
+            let _hangup = signal(SignalKind::hangup());
+            told_to(stopped).await;
+        }
     }
 }
 

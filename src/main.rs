@@ -52,7 +52,10 @@ async fn execute(command: Command) -> Result<(), RunError> {
 
 /// What the demo starts beside its server: what any operator would.
 async fn follow_demo(followed: Followed, shutdown: Pin<&mut impl Future<Output = ()>>) -> anyhow::Result<()> {
-    let options = RunOptions::new(&followed.db_url, followed.table, &followed.checkpoint)?;
+    let mut options = RunOptions::new(&followed.db_url, followed.table, &followed.checkpoint)?;
+    options.www_dir = Some(followed.www_dir);
+    options.screen.people = Some(followed.people);
+    options.screen.reception = true;
     Ok(doorcast::run(options, followed.listener, shutdown).await?)
 }
 

@@ -3,6 +3,8 @@
 //! clap describes each option once. The file's values take the place of the defaults, so that a flag or
 //! a variable goes before them.
 
+mod screen;
+
 use std::{
     ffi::{OsStr, OsString},
     fs,
@@ -16,6 +18,7 @@ use clap::{
     ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum, error::ErrorKind,
 };
 
+pub use self::screen::ScreenOptions;
 use crate::{
     demo::DemoOptions,
     follow::{OnLostPosition, StartFrom},
@@ -160,6 +163,10 @@ pub struct RunOptions {
     #[arg(long, env = "DOORCAST_WWW_DIR", value_name = "FOLDER")]
     pub www_dir: Option<PathBuf>,
 
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub screen: ScreenOptions,
+
     /// How log lines look
     #[arg(long, env = "DOORCAST_LOG_FORMAT", value_name = "FORMAT", value_enum, default_value = "text")]
     pub log_format: LogFormat,
@@ -249,6 +256,13 @@ fn with_file(mut command: clap::Command, path: &Path) -> Result<clap::Command, c
         command.error(ErrorKind::InvalidValue, format!("--config {}: {problem}", path.display()))
     };
     let text = fs::read_to_string(path).map_err(|err| fail(&mut command, err.to_string()))?;
+    with_text(command, &text, path)
+}
+
+fn with_text(mut command: clap::Command, text: &str, path: &Path) -> Result<clap::Command, clap::Error> {
+    let fail = |command: &mut clap::Command, problem: String| {
+        command.error(ErrorKind::InvalidValue, format!("--config {}: {problem}", path.display()))
+    };
     let table: toml::Table =
         text.parse().map_err(|err: toml::de::Error| fail(&mut command, err.to_string()))?;
     for (key, value) in table {
@@ -278,6 +292,16 @@ fn with_file(mut command: clap::Command, path: &Path) -> Result<clap::Command, c
             .mut_subcommand("run", |run| run.mut_arg(id, |arg| arg.default_value(text).required(false)));
     }
     Ok(command)
+}
+
+/// The text of an options file: see [`crate::fuzzing`].
+#[doc(hidden)]
+pub fn fuzz(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let Ok(command) = with_text(Cli::command(), text, Path::new("doorcast.toml")) else { return };
+    if let Ok(matches) = command.try_get_matches_from(["doorcast", "run"]) {
+        let _ = Cli::from_arg_matches(&matches);
+    }
 }
 
 /// A number of seconds, also 0.5, greater than 0 and at most a day.

@@ -49,7 +49,12 @@ pub(crate) fn table(binaries: &[ServerBinary], rate: u32, seconds: u32) -> Resul
         eprintln!("latency on {binary}");
         lines.extend(server(binary, rate, seconds).with_context(|| format!("latency on {binary}"))?);
     }
-    let head = ["ms from INSERT to row", "p50", "p90", "p99", "max", "p50 / p50 of mysql_async"];
+    let head = [
+        "ms from INSERT to row: p50 / p90 / p99 / max",
+        "mysql_async",
+        "doorcast",
+        "p50 / p50 of mysql_async",
+    ];
     Ok(format!("{rate} rows/s for {seconds} s each, without TLS\n\n{}", markdown(&head, &lines)))
 }
 
@@ -72,19 +77,16 @@ fn server(binary: &ServerBinary, rate: u32, seconds: u32) -> Result<Vec<Vec<Stri
     drop(company);
     doorcast.stop()?;
 
-    let mut lines = Vec::new();
-    let both = [("", alone.delays), (" beside a stalled and a slow client", accompanied.delays)];
-    for (company, Delays { bare, doorcast }) in both {
+    let both = [("", alone.delays), (", beside a stalled and a slow client", accompanied.delays)];
+    let lines = both.map(|(company, Delays { bare, doorcast })| {
         let ratio = percentile(&doorcast, 50.0) / percentile(&bare, 50.0);
-        lines.push(line(format!("{binary}: mysql_async"), &bare, "1".into()));
-        lines.push(line(format!("{binary}: doorcast{company}"), &doorcast, format!("{ratio:.2}")));
-    }
-    Ok(lines)
+        vec![format!("{binary}{company}"), cell(&bare), cell(&doorcast), format!("{ratio:.2}")]
+    });
+    Ok(lines.into())
 }
 
-fn line(name: String, ascending: &[f64], ratio: String) -> Vec<String> {
-    let figures = [50.0, 90.0, 99.0, 100.0].map(|percent| format!("{:.3}", percentile(ascending, percent)));
-    [name].into_iter().chain(figures).chain([ratio]).collect()
+fn cell(ascending: &[f64]) -> String {
+    [50.0, 90.0, 99.0, 100.0].map(|percent| format!("{:.2}", percentile(ascending, percent))).join(" / ")
 }
 
 /// A whole doorcast on threads of its own.

@@ -14,10 +14,13 @@ use tokio::net::TcpListener;
 use tracing::info;
 
 use self::binary::{ServerBinary, program};
+use self::button::Button;
 use self::server::PrivateServer;
 use self::swipes::{Building, Swipe};
 
 pub mod binary;
+mod button;
+mod people;
 pub mod server;
 mod supervised;
 mod swipes;
@@ -48,6 +51,10 @@ pub struct Followed {
     pub table: &'static str,
     /// Where the position file may be; the folder goes with the demo.
     pub checkpoint: PathBuf,
+    /// The people who are greeted.
+    pub people: PathBuf,
+    /// Pages of the demo's own.
+    pub www_dir: PathBuf,
     /// Bound already.
     pub listener: TcpListener,
 }
@@ -83,23 +90,31 @@ where
         let mut conn = server.root(Some(DATABASE)).await?;
         let mut building = Building::new(fastrand::Rng::new());
         swipe_earlier(&mut conn, &mut building, options.rate).await?;
-        anyhow::Ok((server, db_url, conn, building))
+        let folder = server.data().with_file_name("site");
+        let button = Button::prepare(&folder, building.cards()).await?;
+        anyhow::Ok((server, db_url, conn, building, folder, button))
     };
-    let (server, db_url, conn, building) = tokio::select! {
+    let (server, db_url, conn, building, folder, button) = tokio::select! {
         prepared = prepared => prepared?,
         () = &mut shutdown => return Ok(()),
     };
 
     say(&format!("People swipe their cards. Watch them at http://{address}/"));
-    say(&format!("or with: curl -N http://{address}/events"));
+    say(&format!("Swipe a card and see who is greeted: http://{address}/demo.html"));
+    say(&format!("The welcome screen of door 1: http://{address}/screen?doorno=1"));
+    say(&format!("Who is greeted, and how: http://{address}/reception"));
+    say(&format!("All swipes as they come: curl -N http://{address}/events"));
     if let Some(client) = program("mariadb").or_else(|| program("mysql")) {
         say(&format!("Swipe one yourself: {}", swipe_command(&client, &server.socket())));
     }
     say("Control-C ends it all and leaves nothing behind.");
     let checkpoint = server.data().with_file_name("doorcast.checkpoint.json");
-    let followed = Followed { db_url, table: "vdooropen", checkpoint, listener };
+    let (people, www_dir) = (folder.join("people.csv"), folder.join("www"));
+    let followed = Followed { db_url, table: "vdooropen", checkpoint, people, www_dir, listener };
+    let pressed = server.root(Some(DATABASE)).await?;
     let outcome = tokio::select! {
         outcome = follow(followed, shutdown) => outcome,
+        outcome = button.swipe(pressed) => outcome.context("the private server is gone"),
         outcome = swipe_cards(conn, building, options.rate) => outcome.context("the private server is gone"),
     };
     drop(server);

@@ -31,6 +31,11 @@ impl Building {
         Self { rng, cards }
     }
 
+    /// The cards of those who work here.
+    pub(super) fn cards(&self) -> &[String] {
+        &self.cards
+    }
+
     /// The next few people, who come together as people do: a pause, then one after the other
     /// through the same door. Over many calls there are `rate` swipes a minute.
     pub(super) fn arrivals(&mut self, rate: u32) -> Vec<Swipe> {

@@ -2,6 +2,7 @@
 
 use std::{
     io,
+    net::SocketAddr,
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
@@ -19,6 +20,7 @@ use tokio::{
     time,
 };
 use tokio_io_timeout::TimeoutStream;
+use tower::ServiceExt;
 use tracing::{debug, error, warn};
 
 use super::App;
@@ -41,6 +43,10 @@ pub(super) struct Routers {
     pub(super) crowded: Router,
 }
 
+/// The other end of a request's connection: a proxy's, if there is one.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Peer(pub(super) SocketAddr);
+
 /// Accepts until `shutdown`, then raises `stop` and waits for the connections to end, up to `drain`.
 pub(super) async fn run(
     listener: TcpListener,
@@ -59,9 +65,9 @@ pub(super) async fn run(
             () = &mut shutdown => break,
             Some(ended) = connections.join_next() => log_panic(ended),
             accepted = listener.accept() => match accepted {
-                Ok((socket, _)) => {
+                Ok((socket, peer)) => {
                     pause = PAUSE.0;
-                    admit(socket, app, &routers, &mut connections);
+                    admit(socket, Peer(peer), app, &routers, &mut connections);
                 }
                 Err(err) if is_the_clients(&err) => {}
                 Err(err) => {
@@ -88,34 +94,38 @@ pub(super) async fn run(
     app.clients.connections.store(0, Ordering::Relaxed);
 }
 
-fn admit(socket: TcpStream, app: &Arc<App>, routers: &Routers, connections: &mut JoinSet<()>) {
+fn admit(socket: TcpStream, peer: Peer, app: &Arc<App>, routers: &Routers, connections: &mut JoinSet<()>) {
     let here = connections.len();
     let limit = app.settings.max_clients;
     if here < limit {
-        connections.spawn(connection(socket, app.clone(), routers.open.clone(), true));
+        connections.spawn(connection(socket, peer, app.clone(), routers.open.clone(), true));
         return;
     }
     app.clients.turned_away.add(1);
     if here < limit.saturating_add(TURNED_AWAY) {
-        let answer = connection(socket, app.clone(), routers.crowded.clone(), false);
+        let answer = connection(socket, peer, app.clone(), routers.crowded.clone(), false);
         connections.spawn(async {
             let _ = time::timeout(TURN_AWAY_TIME, answer).await;
         });
     }
 }
 
-async fn connection(socket: TcpStream, app: Arc<App>, router: Router, keep_alive: bool) {
+async fn connection(socket: TcpStream, peer: Peer, app: Arc<App>, router: Router, keep_alive: bool) {
     // A row should leave at once; where that can't be set, it leaves a little later.
     let _ = socket.set_nodelay(true);
     let mut stream = TimeoutStream::new(socket);
     stream.set_write_timeout(Some(app.settings.write_stall));
     let io = TokioIo::new(Box::pin(stream));
+    let service = router.map_request(move |mut request: hyper::Request<hyper::body::Incoming>| {
+        request.extensions_mut().insert(peer);
+        request
+    });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(app.settings.header_read)
         .keep_alive(keep_alive)
         .max_buf_size(BUFFER_BYTES)
-        .serve_connection(io, TowerToHyperService::new(router));
+        .serve_connection(io, TowerToHyperService::new(service));
     let mut connection = std::pin::pin!(connection);
     let mut stopping = app.stopping.clone();
     let stopped = async {

@@ -15,6 +15,8 @@ pub(super) struct Clients {
     events: AtomicUsize,
     poll: AtomicUsize,
     old_page: AtomicUsize,
+    screen_events: AtomicUsize,
+    screen_poll: AtomicUsize,
     /// Open connections, idle ones too.
     pub(super) connections: AtomicUsize,
     /// Connections that came beyond the limit.
@@ -26,6 +28,8 @@ pub(super) enum Kind {
     Events,
     Poll,
     OldPage,
+    ScreenEvents,
+    ScreenPoll,
 }
 
 /// Clients at one moment.
@@ -34,6 +38,8 @@ pub(super) struct Count {
     pub(super) events: usize,
     pub(super) poll: usize,
     pub(super) old_page: usize,
+    pub(super) screen_events: usize,
+    pub(super) screen_poll: usize,
     pub(super) connections: usize,
 }
 
@@ -43,6 +49,8 @@ impl Clients {
             Kind::Events => &self.events,
             Kind::Poll => &self.poll,
             Kind::OldPage => &self.old_page,
+            Kind::ScreenEvents => &self.screen_events,
+            Kind::ScreenPoll => &self.screen_poll,
         }
     }
 
@@ -52,6 +60,8 @@ impl Clients {
             events: get(&self.events),
             poll: get(&self.poll),
             old_page: get(&self.old_page),
+            screen_events: get(&self.screen_events),
+            screen_poll: get(&self.screen_poll),
             connections: get(&self.connections),
         }
     }

@@ -14,12 +14,14 @@ pub(super) struct HttpError {
     status: StatusCode,
     code: &'static str,
     message: String,
+    /// The cell that the message is about, for a page to point at.
+    column: Option<Box<str>>,
     retry_after_s: Option<u32>,
 }
 
 impl HttpError {
     fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
-        HttpError { status, code, message: message.into(), retry_after_s: None }
+        HttpError { status, code, message: message.into(), column: None, retry_after_s: None }
     }
 
     fn retry_later(mut self) -> Self {
@@ -48,7 +50,61 @@ impl HttpError {
     }
 
     pub(super) fn method_not_allowed() -> Self {
-        Self::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "use GET")
+        Self::new(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "method_not_allowed",
+            "use GET, or what the header Allow names",
+        )
+    }
+
+    /// What is there only if the process is started with an option.
+    pub(super) fn not_enabled(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "not_enabled", message)
+    }
+
+    pub(super) fn unknown_person(message: impl Display) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "unknown_person", message.to_string())
+    }
+
+    pub(super) fn cross_site(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::FORBIDDEN, "cross_site", message)
+    }
+
+    pub(super) fn bad_body(problem: impl Display) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "bad_body", problem.to_string())
+    }
+
+    pub(super) fn bad_type(expected: &str) -> Self {
+        Self::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "bad_type",
+            format!("the content type must be {expected}"),
+        )
+    }
+
+    pub(super) fn too_large(limit_bytes: usize) -> Self {
+        let message = format!("at most {limit_bytes} bytes");
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", message)
+    }
+
+    pub(super) fn too_slow() -> Self {
+        Self::new(StatusCode::REQUEST_TIMEOUT, "too_slow", "the body did not come in time")
+    }
+
+    pub(super) fn bad_person(message: impl Display, column: Option<Box<str>>) -> Self {
+        HttpError { column, ..Self::new(StatusCode::BAD_REQUEST, "bad_person", message.to_string()) }
+    }
+
+    pub(super) fn bad_photo(message: impl Display) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "bad_photo", message.to_string())
+    }
+
+    pub(super) fn conflict(code: &'static str, message: impl Display) -> Self {
+        Self::new(StatusCode::CONFLICT, code, message.to_string())
+    }
+
+    pub(super) fn not_written(message: impl Display) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "not_written", message.to_string()).retry_later()
     }
 
     pub(super) fn uri_too_long(limit_bytes: usize) -> Self {
@@ -73,7 +129,11 @@ impl HttpError {
 
 impl IntoResponse for HttpError {
     fn into_response(self) -> Response {
-        let body = json!({"error": {"code": self.code, "message": self.message}}).to_string();
+        let mut error = json!({"code": self.code, "message": self.message});
+        if let (Some(column), Some(error)) = (self.column, error.as_object_mut()) {
+            error.insert("column".into(), String::from(column).into());
+        }
+        let body = json!({ "error": error }).to_string();
         let headers = [(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "no-store")];
         let mut response = (self.status, headers, body).into_response();
         if let Some(seconds) = self.retry_after_s {

@@ -3,7 +3,7 @@
 //! An `EventSource` gives up for good on any status but 200, so overload and shutdown are told to it as
 //! a stream that ends after a longer `retry:`.
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{convert::Infallible, sync::Arc};
 
 use axum::{
     body::Body,
@@ -14,7 +14,7 @@ use axum::{
 use bytes::{BufMut, Bytes, BytesMut};
 use futures_util::{
     future::{BoxFuture, FutureExt},
-    stream,
+    stream::unfold,
 };
 use serde::Serialize;
 use tokio::{
@@ -27,11 +27,13 @@ use super::{
     clients::{Client, Kind},
     error::HttpError,
     pause::Pause,
-    query::{Filter, Query},
+    query::Query,
+    view::{self, View},
 };
 use crate::{
-    feed::{FeedState, Gap, HistoryUnavailable, Next, Row, Subscriber},
+    feed::{FeedState, Gap, HistoryUnavailable, Next, Row, Start, Subscriber},
     id::{Epoch, EventId},
+    people::Greeting,
     status::now_ms,
 };
 
@@ -49,12 +51,20 @@ pub(super) async fn events(State(app): State<Arc<App>>, request: Request) -> Res
     if request.method() == Method::HEAD {
         return Ok(respond(Body::empty()));
     }
-    let events = Events::new(app, query);
-    let chunks = stream::unfold(events, |mut events| async move {
+    Ok(stream(app, query.start, View::Rows(query.filter), Kind::Events))
+}
+
+/// The stream of what a view shows.
+pub(super) fn stream(app: Arc<App>, start: Start, view: View, kind: Kind) -> Response {
+    let events = Events::new(app, start, view, kind);
+    let chunks = unfold(events, |mut events| async move {
         let chunk = events.chunk().await?;
+        if let Some(screen) = events.view.screen() {
+            screen.connected.sent();
+        }
         Some((Ok::<_, Infallible>(chunk), events))
     });
-    Ok(respond(Body::from_stream(chunks)))
+    respond(Body::from_stream(chunks))
 }
 
 /// What an `EventSource` gets when there are too many.
@@ -62,7 +72,7 @@ pub(super) async fn come_back() -> Response {
     respond(Body::from(retry(RETRY_OVERLOAD_MS)))
 }
 
-fn respond(body: Body) -> Response {
+pub(super) fn respond(body: Body) -> Response {
     let headers = [
         (header::CONTENT_TYPE, "text/event-stream; charset=utf-8"),
         (header::CACHE_CONTROL, "no-cache, no-store, no-transform"),
@@ -75,7 +85,7 @@ fn respond(body: Body) -> Response {
 struct Events {
     app: Arc<App>,
     stage: Stage,
-    filter: Arc<Filter>,
+    view: Arc<View>,
     ping: Interval,
     stopping: watch::Receiver<bool>,
     /// When older rows may be asked for again, after they could not be read.
@@ -98,24 +108,25 @@ enum Turn {
     Ping,
     Opened(Box<Subscriber>),
     Next(Result<Next, HistoryUnavailable>),
+    Tests(Vec<Greeting>),
 }
 
 impl Events {
-    fn new(app: Arc<App>, query: Query) -> Self {
+    fn new(app: Arc<App>, start: Start, view: View, kind: Kind) -> Self {
         let heartbeat = app.settings.heartbeat;
         let mut ping = time::interval_at(Instant::now() + heartbeat, heartbeat);
         ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let filter = Arc::new(query.filter);
-        let (feed, wanted) = (app.feed.clone(), filter.clone());
-        let open = async move { feed.subscribe(query.start, |row| wanted.wants(row)).await }.boxed();
+        let view = Arc::new(view);
+        let (feed, wanted) = (app.feed.clone(), view.clone());
+        let open = async move { feed.subscribe(start, |row| wanted.wants(row)).await }.boxed();
         Events {
             stage: Stage::Begin(open),
-            filter,
+            view,
             ping,
             stopping: app.stopping.clone(),
             again_at: None,
             pause: Pause::default(),
-            _client: Client::count_in(&app, Kind::Events),
+            _client: Client::count_in(&app, kind),
             app,
         }
     }
@@ -138,7 +149,7 @@ impl Events {
                 }
                 Turn::Ping => return Some(self.ping()),
                 Turn::Opened(subscriber) => {
-                    let hello = hello(subscriber.opened(), subscriber.cursor(), self.app.settings.heartbeat);
+                    let hello = self.hello(&subscriber);
                     self.stage = Stage::Open(subscriber);
                     return Some(hello);
                 }
@@ -152,6 +163,7 @@ impl Events {
                     self.app.status.gaps.add(1);
                     return Some(self.gap(&gap));
                 }
+                Turn::Tests(tests) => return Some(frames_without_id(&tests)),
                 Turn::Next(Err(HistoryUnavailable)) => {
                     self.again_at = Some(Instant::now() + self.pause.next());
                 }
@@ -160,7 +172,7 @@ impl Events {
     }
 
     async fn turn(&mut self) -> Turn {
-        let Events { stage, stopping, ping, again_at, .. } = self;
+        let Events { stage, stopping, ping, again_at, view, .. } = self;
         let advance = async {
             match stage {
                 Stage::Opening(open) => Turn::Opened(Box::new(open.await)),
@@ -179,6 +191,7 @@ impl Events {
             _ = stopping.wait_for(|stopping| *stopping) => Turn::Stop,
             _ = ping.tick() => Turn::Ping,
             turn = advance => turn,
+            tests = view.tests() => Turn::Tests(tests),
         }
     }
 
@@ -191,13 +204,23 @@ impl Events {
 
     /// The frames of the rows that the client wants.
     fn frames(&self, rows: &[Arc<Row>]) -> Option<Bytes> {
-        let mut wanted = rows.iter().filter(|row| self.filter.wants(row)).map(|row| row.frame());
+        let mut wanted = rows.iter().filter_map(|row| self.view.frame(row));
         let first = wanted.next()?;
-        let Some(second) = wanted.next() else { return Some(first.clone()) };
+        let Some(second) = wanted.next() else { return Some(first) };
         // Many small frames are cheaper to write as one.
         let mut chunk = BytesMut::with_capacity(rows.iter().map(|row| row.frame().len()).sum());
-        [first, second].into_iter().chain(wanted).for_each(|frame| chunk.put_slice(frame));
+        [first, second].into_iter().chain(wanted).for_each(|frame| chunk.put_slice(&frame));
         Some(chunk.freeze())
+    }
+
+    fn hello(&self, subscriber: &Subscriber) -> Bytes {
+        let FeedState { epoch, head, oldest, .. } = *subscriber.opened();
+        let heartbeat_ms = self.app.settings.heartbeat.as_millis();
+        let clock = self.view.screen().map(|screen| {
+            let now_ms = now_ms();
+            SiteClock { now_ms, utc_offset_s: screen.people.greeter().clock.utc_offset_s(now_ms) }
+        });
+        frame("hello", subscriber.cursor(), &Hello { epoch, head, oldest, heartbeat_ms, clock })
     }
 
     fn ping(&self) -> Bytes {
@@ -217,6 +240,16 @@ struct Hello {
     head: EventId,
     oldest: Option<EventId>,
     heartbeat_ms: u128,
+    /// Only for screens, which show the time.
+    #[serde(flatten)]
+    clock: Option<SiteClock>,
+}
+
+/// The time at the site.
+#[derive(Serialize)]
+struct SiteClock {
+    now_ms: u64,
+    utc_offset_s: i32,
 }
 
 #[derive(Serialize)]
@@ -224,9 +257,10 @@ struct Ping {
     now_ms: u64,
 }
 
-fn hello(feed: &FeedState, cursor: Option<EventId>, heartbeat: Duration) -> Bytes {
-    let FeedState { epoch, head, oldest, .. } = *feed;
-    frame("hello", cursor, &Hello { epoch, head, oldest, heartbeat_ms: heartbeat.as_millis() })
+/// Messages that leave the client's cursor where it is.
+fn frames_without_id(tests: &[Greeting]) -> Bytes {
+    let frames: String = tests.iter().map(|test| format!("data: {}\n\n", view::json(test))).collect();
+    Bytes::from(frames)
 }
 
 fn frame(event: &str, id: Option<EventId>, data: &impl Serialize) -> Bytes {

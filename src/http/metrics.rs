@@ -10,8 +10,14 @@ pub(super) struct Metrics(String);
 
 impl Metrics {
     pub(super) fn counter(&mut self, name: &str, help: &str, value: u64) {
+        self.counters(name, help, &[(&[], value)]);
+    }
+
+    pub(super) fn counters(&mut self, name: &str, help: &str, samples: &[(Labels<'_>, u64)]) {
         self.head(name, help, "counter");
-        self.sample(name, &[], value as f64);
+        for (labels, value) in samples {
+            self.sample(name, labels, *value as f64);
+        }
     }
 
     pub(super) fn gauge(&mut self, name: &str, help: &str, samples: &[(Labels<'_>, f64)]) {

@@ -9,9 +9,15 @@ mod events;
 mod metrics;
 mod old_page;
 mod pause;
+mod photos;
 mod poll;
 mod query;
+mod reception;
+mod same_site;
+mod screen;
+mod screens;
 mod status;
+mod view;
 mod www;
 
 use std::{
@@ -27,12 +33,18 @@ use axum::{
     http::header,
     middleware::{self, Next},
     response::{IntoResponse, Response},
-    routing::get,
+    routing::{get, post},
 };
-use tokio::{net::TcpListener, sync::watch};
+use tokio::{
+    net::TcpListener,
+    sync::{Semaphore, watch},
+};
 
-use self::{clients::Clients, error::HttpError};
-use crate::{feed::Feed, status::Status};
+#[doc(hidden)]
+pub use self::query::fuzz;
+pub use self::same_site::Reception;
+use self::{clients::Clients, error::HttpError, screens::Screens};
+use crate::{feed::Feed, people::People, status::Status};
 
 /// Longest request target that is looked at.
 const URI_BYTES: usize = 8 * 1024;
@@ -52,8 +64,14 @@ pub struct Settings {
     pub old_page_timeout: Option<Duration>,
     /// A folder of the site's own pages.
     pub www_dir: Option<PathBuf>,
+    /// A folder with `screen.css`, the looks of the welcome screen, and what it refers to.
+    pub theme_dir: Option<PathBuf>,
     /// Connections at the same time. Further ones are told to come back later.
     pub max_clients: usize,
+    /// The people whom screens greet; without them there is nothing at `/screen/*`.
+    pub people: Option<Arc<People>>,
+    /// Lets a receptionist change them; without it there is nothing at `/reception/api/*`.
+    pub reception: Option<Reception>,
 }
 
 impl Default for Settings {
@@ -65,7 +83,10 @@ impl Default for Settings {
             drain: Duration::from_secs(5),
             old_page_timeout: None,
             www_dir: None,
+            theme_dir: None,
             max_clients: 10_000,
+            people: None,
+            reception: None,
         }
     }
 }
@@ -76,6 +97,9 @@ struct App {
     status: Arc<Status>,
     settings: Settings,
     clients: Clients,
+    screens: Screens,
+    /// One photo is decoded at a time: each takes as much memory as a thousand clients.
+    decoding: Semaphore,
     started: Instant,
     /// Turns true when the process is asked to stop.
     stopping: watch::Receiver<bool>,
@@ -94,7 +118,16 @@ pub async fn serve(
 ) -> io::Result<()> {
     let (stop, stopping) = watch::channel(false);
     let clients = Clients::default();
-    let app = Arc::new(App { feed, status, settings, clients, started: Instant::now(), stopping });
+    let app = Arc::new(App {
+        feed,
+        status,
+        settings,
+        clients,
+        screens: Screens::default(),
+        decoding: Semaphore::new(1),
+        started: Instant::now(),
+        stopping,
+    });
     let routers = accept::Routers { open: open(app.clone()), crowded: crowded(app.clone()) };
     accept::run(listener, &app, routers, stop, shutdown).await;
     Ok(())
@@ -106,13 +139,35 @@ fn open(app: Arc<App>) -> Router {
         .route("/events", get(events::events))
         .route("/poll", get(poll::poll))
         .route("/backend.php", get(old_page::backend))
+        .route("/screen/events", get(screen::screen_events))
+        .route("/screen/poll", get(screen::screen_poll))
+        .route("/screen/alive", get(screen::alive))
+        .route("/photos/{name}", get(photos::photo))
+        .route("/theme/{*path}", get(www::theme))
+        .nest("/reception/api", reception_api(&app))
         .fallback(www::page);
     finish(router, app)
 }
 
+fn reception_api(app: &Arc<App>) -> Router<Arc<App>> {
+    Router::new()
+        .route("/unknown", get(reception::unknown))
+        .route("/people", get(reception::people).post(reception::change))
+        .route("/photo", post(reception::photo))
+        .route("/screens", get(reception::screens))
+        .route("/preview", post(reception::preview))
+        .route("/test", post(reception::test))
+        .fallback(reception::nothing)
+        .method_not_allowed_fallback(method_not_allowed)
+        .layer(middleware::from_fn_with_state(app.clone(), same_site::guard))
+}
+
 /// What connections beyond the limit get: the state of the process, and when to come back.
 fn crowded(app: Arc<App>) -> Router {
-    finish(Router::new().route("/events", get(events::come_back)).fallback(overloaded), app)
+    let streams = Router::new()
+        .route("/events", get(events::come_back))
+        .route("/screen/events", get(events::come_back));
+    finish(streams.fallback(overloaded), app)
 }
 
 fn finish(router: Router<Arc<App>>, app: Arc<App>) -> Router {

@@ -19,31 +19,46 @@ use super::{
     clients::{Client, Kind},
     error::HttpError,
     query::Query,
+    view::{self, View},
 };
-use crate::feed::{Gap, HistoryUnavailable, Next, Row};
+use crate::{
+    feed::{Gap, HistoryUnavailable, Next, Row},
+    people::Greeting,
+};
 
 /// An answer that has become this long is sent, however many rows it may still have.
 const ANSWER_BYTES: usize = 4 << 20;
 
 pub(super) async fn poll(State(app): State<Arc<App>>, request: Request) -> Result<Response, HttpError> {
     let columns = app.feed.state().columns;
-    let query = Query::read(request.uri().query(), request.headers(), columns.as_deref())?;
+    let mut query = Query::read(request.uri().query(), request.headers(), columns.as_deref())?;
     if request.method() == Method::HEAD {
         return Ok(respond(Body::empty()));
     }
-    let _client = Client::count_in(&app, Kind::Poll);
+    let view = View::Rows(std::mem::take(&mut query.filter));
+    wait(&app, query, &view, Kind::Poll).await
+}
+
+/// Waits for what a view shows, as long as the query says.
+pub(super) async fn wait(
+    app: &Arc<App>,
+    query: Query,
+    view: &View,
+    kind: Kind,
+) -> Result<Response, HttpError> {
+    let _client = Client::count_in(app, kind);
     let deadline = Instant::from_std(query.deadline());
     let mut stopping = app.stopping.clone();
 
     let opened = tokio::select! {
         biased;
-        opened = app.feed.subscribe(query.start, |row| query.filter.wants(row)) => Some(opened),
+        opened = app.feed.subscribe(query.start, |row| view.wants(row)) => Some(opened),
         _ = stopping.wait_for(|stopping| *stopping) => None,
         () = sleep_until(deadline) => None,
     };
     let Some(mut subscriber) = opened else {
         let next = query.came_with.ok_or_else(|| HttpError::not_ready("catching up with the table"))?;
-        return Ok(respond(answer(&app, &next, None, &Rows::default())));
+        return Ok(respond(answer(app, &next, None, &Rows::default())));
     };
 
     let (mut rows, mut gap, mut resumed) = (Rows::default(), None::<Gap>, false);
@@ -53,6 +68,7 @@ pub(super) async fn poll(State(app): State<Arc<App>>, request: Request) -> Resul
         // A gap that no row follows yet is told with that row: `next` can't name a place after it.
         let has_answer = rows.count > 0 || (gap.is_some() && cursor != begin);
         let room = query.limit.saturating_sub(rows.count);
+        let mut tests = Vec::new();
         let came = if room == 0 || rows.json.len() > ANSWER_BYTES {
             None
         } else if has_answer {
@@ -62,6 +78,10 @@ pub(super) async fn poll(State(app): State<Arc<App>>, request: Request) -> Resul
                 biased;
                 came = subscriber.next(room) => Some(came),
                 _ = stopping.wait_for(|stopping| *stopping) => None,
+                shown = view.tests() => {
+                    tests = shown;
+                    None
+                }
                 () = sleep_until(deadline) => None,
             }
         };
@@ -72,12 +92,13 @@ pub(super) async fn poll(State(app): State<Arc<App>>, request: Request) -> Resul
                     gap.resumes_at = row.id();
                 }
                 resumed = true;
-                new.iter().filter(|row| query.filter.wants(row)).for_each(|row| rows.push(row));
+                new.iter().for_each(|row| rows.push(row, view));
             }
             Some(Ok(Next::Gap(first))) if !has_answer => gap = gap.or(Some(first)),
             Some(Err(HistoryUnavailable)) if !has_answer => return Err(HttpError::history_unavailable()),
             // What came after the answer is for the next request.
             Some(_) => break (cursor, gap),
+            None if !tests.is_empty() => tests.iter().for_each(|test| rows.push_test(test)),
             None => break (subscriber.cursor(), gap.filter(|_| has_answer)),
         }
     };
@@ -88,7 +109,7 @@ pub(super) async fn poll(State(app): State<Arc<App>>, request: Request) -> Resul
         Some(id) => id.to_string(),
         None => query.came_with.unwrap_or_else(|| subscriber.opened().head.to_string()),
     };
-    Ok(respond(answer(&app, &next, gap.as_ref(), &rows)))
+    Ok(respond(answer(app, &next, gap.as_ref(), &rows)))
 }
 
 /// The rows of an answer, as they will stand in it.
@@ -99,11 +120,21 @@ struct Rows {
 }
 
 impl Rows {
-    fn push(&mut self, row: &Row) {
+    fn push(&mut self, row: &Row, view: &View) {
+        if let Some(json) = view.json(row) {
+            self.push_json(format_args!("\"{}\"", row.id()), &json);
+        }
+    }
+
+    fn push_test(&mut self, test: &Greeting) {
+        self.push_json(format_args!("null"), view::json(test).as_bytes());
+    }
+
+    fn push_json(&mut self, id: std::fmt::Arguments<'_>, json: &[u8]) {
         let comma = if self.count == 0 { "" } else { "," };
         // Writing to memory can't fail.
-        let _ = write!(self.json, "{comma}{{\"id\":\"{}\",\"row\":", row.id());
-        self.json.extend_from_slice(row.json());
+        let _ = write!(self.json, "{comma}{{\"id\":{id},\"row\":");
+        self.json.extend_from_slice(json);
         self.json.push(b'}');
         self.count += 1;
     }
@@ -119,7 +150,7 @@ fn answer(app: &App, next: &str, gap: Option<&Gap>, rows: &Rows) -> Body {
     Body::from(body)
 }
 
-fn respond(body: Body) -> Response {
+pub(super) fn respond(body: Body) -> Response {
     let headers = [(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "no-store")];
     (headers, body).into_response()
 }

@@ -119,6 +119,23 @@ impl Query {
     }
 }
 
+/// A query string, and in its last line the `Last-Event-ID`: see [`crate::fuzzing`].
+pub fn fuzz(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    let (query, id) = text.rsplit_once('\n').unwrap_or((&text, ""));
+    let mut headers = HeaderMap::new();
+    if let Ok(id) = id.parse() {
+        headers.insert(LAST_EVENT_ID, id);
+    }
+    let columns = ["vid".into(), "doorno".into()];
+    for columns in [Some(&columns[..]), None] {
+        if let Ok(query) = Query::read(Some(query), &headers, columns) {
+            assert!((1..=LIMIT.1).contains(&query.limit));
+            assert!(query.deadline() <= Instant::now() + WAIT_BOUNDS.1);
+        }
+    }
+}
+
 fn cursor(name: &str, text: &str) -> Result<Cursor, HttpError> {
     text.parse().map_err(|problem| HttpError::bad_since(name, problem))
 }

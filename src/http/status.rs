@@ -1,6 +1,6 @@
 //! Health and state: `/livez`, `/readyz`, `/api/status`, `/metrics`.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use axum::{
     body::Body,
@@ -13,6 +13,7 @@ use serde::Serialize;
 use super::{App, clients::Count, error::HttpError, metrics::Metrics};
 use crate::{
     id::{Epoch, EventId},
+    people::{Loaded, People},
     status::{Link, Source, now_ms},
 };
 
@@ -37,7 +38,7 @@ pub(super) async fn readyz(State(app): State<Arc<App>>) -> Result<Response, Http
     Err(HttpError::not_ready(message))
 }
 
-fn uncached(json: impl Into<Body>) -> Response {
+pub(super) fn uncached(json: impl Into<Body>) -> Response {
     let headers = [(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "no-store")];
     (headers, json.into()).into_response()
 }
@@ -60,6 +61,33 @@ struct Everything {
     clients: Count,
     turned_away: u64,
     feed: FeedNow,
+    /// `None` without `--people`.
+    people: Option<PeopleNow>,
+}
+
+#[derive(Serialize)]
+struct PeopleNow {
+    #[serde(flatten)]
+    loaded: Loaded,
+    greetings: u64,
+    suppressed: BTreeMap<&'static str, u64>,
+    late: u64,
+    unreadable_optime: u64,
+    reload_failures: u64,
+}
+
+impl PeopleNow {
+    fn of(people: &People) -> Self {
+        let counts = &people.counts;
+        PeopleNow {
+            loaded: people.loaded(),
+            greetings: counts.greetings.get(),
+            suppressed: counts.suppressed().into(),
+            late: counts.late.get(),
+            unreadable_optime: counts.unreadable_time.get(),
+            reload_failures: counts.reload_failures.get(),
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -99,6 +127,7 @@ pub(super) async fn api_status(State(app): State<Arc<App>>) -> Response {
             rows: feed.rows,
             bytes: feed.bytes,
         },
+        people: app.settings.people.as_deref().map(PeopleNow::of),
     };
     // Only strings, numbers and ids: serialising them can't fail.
     uncached(serde_json::to_string(&state).unwrap_or_default())
@@ -151,6 +180,8 @@ pub(super) async fn metrics(State(app): State<Arc<App>>) -> Response {
             (&[("kind", "events")], clients.events as f64),
             (&[("kind", "poll")], clients.poll as f64),
             (&[("kind", "old_page")], clients.old_page as f64),
+            (&[("kind", "screen_events")], clients.screen_events as f64),
+            (&[("kind", "screen_poll")], clients.screen_poll as f64),
         ],
     );
     text.gauge("connections", "Open connections.", &[(&[], clients.connections as f64)]);
@@ -162,9 +193,48 @@ pub(super) async fn metrics(State(app): State<Arc<App>>) -> Response {
     text.gauge("feed_rows", "Rows in the feed.", &[(&[], feed.rows as f64)]);
     text.gauge("feed_bytes", "Bytes of the feed, about.", &[(&[], feed.bytes as f64)]);
     text.gauge("feed_epoch", "How often keys have started over, from 1.", &[(&[], f64::from(feed.epoch))]);
+    if let Some(people) = &app.settings.people {
+        people_metrics(&mut text, people);
+        let doors = app.screens.by_door();
+        let doors: Vec<_> =
+            doors.iter().map(|(door, count)| ([("door", door.as_str())], *count as f64)).collect();
+        let doors: Vec<_> = doors.iter().map(|(labels, count)| (&labels[..], *count)).collect();
+        text.gauge("screens", "Screens that are connected, by door.", &doors);
+    }
     let headers = [
         (header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8"),
         (header::CACHE_CONTROL, "no-store"),
     ];
     (headers, text.into_string()).into_response()
+}
+
+fn people_metrics(text: &mut Metrics, people: &People) {
+    let (loaded, counts) = (people.loaded(), &people.counts);
+    text.gauge("people", "People who are greeted.", &[(&[], loaded.people as f64)]);
+    let good = f64::from(u8::from(loaded.problems.is_empty()));
+    text.gauge("people_file_good", "1 if the people file as it is now was taken over.", &[(&[], good)]);
+    text.time("people_loaded", "When the people file was taken over.", loaded.loaded_ms);
+    text.counter(
+        "people_reload_failures_total",
+        "Times that a changed people file could not be taken over.",
+        counts.reload_failures.get(),
+    );
+    text.counter("greetings_total", "Swipes that were worth a greeting.", counts.greetings.get());
+    let suppressed = counts.suppressed().map(|(reason, count)| ([("reason", reason)], count));
+    let suppressed = suppressed.each_ref().map(|(labels, count)| (&labels[..], *count));
+    text.counters(
+        "greetings_suppressed_total",
+        "Swipes of people who are greeted that were worth no greeting, by reason.",
+        &suppressed,
+    );
+    text.counter(
+        "greetings_late_total",
+        "Greetings that a screen could not get in time, counted for each screen.",
+        counts.late.get(),
+    );
+    text.counter(
+        "optime_unreadable_total",
+        "Swipes whose time could not be read.",
+        counts.unreadable_time.get(),
+    );
 }

@@ -4,7 +4,7 @@ use std::{path::Path, sync::Arc};
 
 use axum::{
     body::Body,
-    extract::{Request, State},
+    extract::{Path as UrlPath, Request, State},
     http::{HeaderName, HeaderValue, Method, StatusCode, header},
     response::{IntoResponse, Response},
 };
@@ -20,18 +20,23 @@ struct Page {
     content: &'static str,
 }
 
-const PAGES: [Page; 2] = [
-    Page { path: "/", content_type: "text/html; charset=utf-8", content: include_str!("pages/live.html") },
-    Page {
-        path: "/live.js",
-        content_type: "text/javascript; charset=utf-8",
-        content: include_str!("pages/live.js"),
-    },
+const HTML: &str = "text/html; charset=utf-8";
+const SCRIPT: &str = "text/javascript; charset=utf-8";
+
+const PAGES: [Page; 7] = [
+    Page { path: "/", content_type: HTML, content: include_str!("pages/live.html") },
+    Page { path: "/live.js", content_type: SCRIPT, content: include_str!("pages/live.js") },
+    Page { path: "/client.js", content_type: SCRIPT, content: include_str!("pages/client.js") },
+    Page { path: "/screen", content_type: HTML, content: include_str!("pages/screen.html") },
+    Page { path: "/screen.js", content_type: SCRIPT, content: include_str!("pages/screen.js") },
+    Page { path: "/reception", content_type: HTML, content: include_str!("pages/reception.html") },
+    Page { path: "/reception.js", content_type: SCRIPT, content: include_str!("pages/reception.js") },
 ];
 
 /// The built-in pages load nothing from elsewhere, and run no other script.
-const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'unsafe-inline'; connect-src 'self'; \
-                      img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'self'";
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; connect-src 'self'; \
+                      img-src 'self' data: blob:; font-src 'self'; base-uri 'none'; form-action 'none'; \
+                      frame-src 'self'; frame-ancestors 'self'";
 
 pub(super) async fn page(State(app): State<Arc<App>>, request: Request) -> Response {
     let path = request.uri().path().to_owned();
@@ -59,6 +64,30 @@ pub(super) async fn page(State(app): State<Arc<App>>, request: Request) -> Respo
             (headers, page.content).into_response()
         }
         None => HttpError::not_found(&path).into_response(),
+    }
+}
+
+/// What belongs to the site's theme. Without one the screen looks as it is.
+pub(super) async fn theme(
+    State(app): State<Arc<App>>,
+    UrlPath(path): UrlPath<String>,
+    mut request: Request,
+) -> Response {
+    if let Some(folder) = &app.settings.theme_dir
+        && let Some(target) = request.uri().path().strip_prefix("/theme").and_then(|path| path.parse().ok())
+    {
+        *request.uri_mut() = target;
+        if let Some(response) = from_folder(folder, request).await {
+            return response;
+        }
+    }
+    match path == "screen.css" {
+        true => {
+            let headers =
+                [(header::CONTENT_TYPE, "text/css; charset=utf-8"), (header::CACHE_CONTROL, "no-cache")];
+            (headers, "").into_response()
+        }
+        false => HttpError::not_found(&format!("/theme/{path}")).into_response(),
     }
 }
 

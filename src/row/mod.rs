@@ -11,6 +11,7 @@ pub mod charset;
 pub mod column;
 mod cursor;
 mod decimal;
+pub(crate) mod fuzz;
 mod image;
 mod json;
 mod jsonb;
@@ -43,6 +44,13 @@ pub struct EncodedRow {
     pub columns: Arc<[Box<str>]>,
     /// How many times U+FFFD stands for bytes that did not decode.
     pub replaced: u32,
+}
+
+impl EncodedRow {
+    /// What it takes in memory, about. A row of NULLs takes many times what its image does.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        self.json.capacity() + size_of_val(&*self.values) + size_of::<EncodedRow>()
+    }
 }
 
 /// Why a row could not be encoded. From a row image each of them means: read the row from the table.

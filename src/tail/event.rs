@@ -74,10 +74,10 @@ pub(super) fn is_intact(event: &Event) -> bool {
 }
 
 /// The table id that a TABLE_MAP or a rows event begins with.
-pub(super) fn table_id(data: &[u8]) -> Result<u64, super::transaction::Malformed> {
+pub(super) fn table_id(data: &[u8]) -> Result<u64, super::commit::Malformed> {
     match data {
         &[a, b, c, d, e, f, ..] => Ok(u64::from_le_bytes([a, b, c, d, e, f, 0, 0])),
-        _ => Err(super::transaction::Malformed("TABLE_MAP or rows")),
+        _ => Err(super::commit::Malformed("TABLE_MAP or rows")),
     }
 }
 

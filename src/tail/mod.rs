@@ -5,7 +5,9 @@
 //! [`crate::follow`]'s to decide.
 
 mod caught;
+mod commit;
 mod event;
+pub(crate) mod fuzz;
 pub mod gtid;
 pub mod position;
 mod statement;
@@ -22,14 +24,15 @@ use tokio::time::{Instant, Sleep};
 
 use self::{
     caught::caught,
+    commit::Malformed,
     gtid::GtidSet,
     position::FileOffset,
-    transaction::{Assembler, Malformed, Step},
+    transaction::{Assembler, Step},
 };
 pub use self::{
     caught::is_catching,
+    commit::{Commit, Reread, TableName},
     statement::TableChange,
-    transaction::{Commit, Reread, TableName},
 };
 use crate::{
     link::{Flavour, LinkError, Server, lacks_privilege, within},

@@ -4,12 +4,13 @@
 //! transaction come out together, at its commit. What can't be decoded with certainty inside a
 //! transaction that may touch the table comes out as a [`Reread`]: the table is to be read by key.
 
-use std::{collections::HashMap, fmt, sync::Arc};
+use std::{collections::HashMap, sync::Arc};
 
 use mysql_async::binlog::events::{Event, EventData, GtidEvent, TableMapEvent};
 use tracing::debug;
 
 use super::{
+    commit::{Commit, Malformed, Reread, TableName},
     event::{self, *},
     gtid::Gtid,
     position::FileOffset,
@@ -20,77 +21,9 @@ use crate::{
     row::{EncodedRow, Image, Layout, RowImages},
 };
 
-/// Rows of one transaction that are kept in memory, in bytes of row images. Beyond it the table is read by
-/// key at the commit instead: a transaction of any size needs no more memory than this.
+/// Rows of one transaction that are kept in memory, in bytes that they take there. Beyond it the table is read
+/// by key at the commit instead: a transaction of any size needs no more memory than this.
 const LARGEST_TRANSACTION_BYTES: usize = 256 << 20;
-
-/// A transaction that committed, whether or not it touched the table.
-#[derive(Debug, Default)]
-pub struct Commit {
-    /// Its GTID, if it has one.
-    pub gtid: Option<Gtid>,
-    /// When it committed, in Unix milliseconds, as exactly as the server says: MySQL 8 to the
-    /// microsecond, the others to the second.
-    pub committed_ms: u64,
-    /// The rows it inserted into the table, in order.
-    pub rows: Vec<EncodedRow>,
-    /// Why the table must be read by key, too.
-    pub reread: Option<Reread>,
-    /// Keys that AUTO_INCREMENT gave to statements that name the table; at least one of them is the
-    /// transaction's own.
-    pub insert_ids: Vec<Key>,
-    /// What it did to the table itself.
-    pub change: Option<TableChange>,
-}
-
-/// Why the binlog does not say which rows were inserted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reread {
-    /// A statement that names the table.
-    Statement,
-    /// A statement that does not name it, but may write to it through a trigger, a procedure or a view.
-    OtherStatement,
-    /// An XA transaction's second phase: the rows were written earlier.
-    XaCommit,
-    /// The row image has another layout than the table.
-    Layout,
-    /// The row image is partial, compressed or malformed.
-    Image,
-    /// An event type that is not known inside a transaction.
-    UnknownEvent,
-    /// The transaction rolled back what it can't undo in a table without transactions.
-    Rollback,
-    /// The transaction's end did not come: its content was lost on the way.
-    Vanished,
-    /// More than is kept in memory.
-    TooLarge,
-    /// The server says that it lost events.
-    Incident,
-}
-
-impl Reread {
-    /// For people.
-    pub fn reason(self) -> &'static str {
-        match self {
-            Reread::Statement => "a statement was logged as text",
-            Reread::OtherStatement => "a statement on another table was logged as text",
-            Reread::XaCommit => "an XA transaction committed",
-            Reread::Layout => "a row image has another layout than the table",
-            Reread::Image => "a row image is partial, compressed or malformed",
-            Reread::UnknownEvent => "an unknown event stood in a transaction",
-            Reread::Rollback => "a transaction was rolled back in part",
-            Reread::Vanished => "a transaction's content was lost on the way",
-            Reread::TooLarge => "a transaction is larger than is kept in memory",
-            Reread::Incident => "the server says that its binlog lost events",
-        }
-    }
-
-    /// Whether rows are certain to have been written, so that a look at the table that finds none came
-    /// too early.
-    pub fn names_table(self) -> bool {
-        self != Reread::OtherStatement
-    }
-}
 
 /// What an event led to.
 #[derive(Debug)]
@@ -102,11 +35,6 @@ pub(super) enum Step {
     /// A transaction committed.
     Commit(Commit),
 }
-
-/// The event contradicts the stream before it, or itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("malformed {0} event")]
-pub struct Malformed(pub(super) &'static str);
 
 /// A table id of the binlog: one id stands for one layout in one file.
 #[derive(Debug)]
@@ -149,21 +77,6 @@ pub(super) struct Assembler {
     insert_id: Option<u64>,
     /// Where the compressed transaction ends that the events come from: they have no position.
     payload_end: Option<u32>,
-}
-
-/// What a table must be called to be the followed one.
-#[derive(Debug, Clone)]
-pub struct TableName {
-    /// Database, as the server stores it.
-    pub database: String,
-    /// Table, as the server stores it.
-    pub table: String,
-}
-
-impl fmt::Display for TableName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{}", self.database, self.table)
-    }
 }
 
 impl Assembler {
@@ -331,6 +244,7 @@ impl Assembler {
         if open.bytes > LARGEST_TRANSACTION_BYTES {
             return Ok(());
         }
+        let rows_before = open.rows.len();
         let decoded = match event.read_data() {
             Ok(Some(EventData::RowsEvent(rows))) => {
                 RowImages::of(&rows).map(|images| image.encode(images, &mut open.rows))
@@ -339,7 +253,8 @@ impl Assembler {
         };
         match decoded {
             Some(Ok(())) => {
-                open.bytes += event.data().len();
+                let added = open.rows.get(rows_before..).unwrap_or_default();
+                open.bytes += added.iter().map(EncodedRow::memory_bytes).sum::<usize>();
                 if open.bytes > LARGEST_TRANSACTION_BYTES {
                     open.rows = Vec::new();
                     self.reread(Reread::TooLarge);

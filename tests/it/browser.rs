@@ -25,7 +25,7 @@ use crate::site::{Site, card, client, encode, swipe, time, within};
 const STARTED: &str = "ChromeDriver was started successfully on port ";
 
 /// A browser with one page.
-struct Browser {
+pub(crate) struct Browser {
     port: u16,
     session: String,
     _driver: Child,
@@ -33,7 +33,7 @@ struct Browser {
 }
 
 impl Browser {
-    async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let driver = std::env::var("DOORCAST_CHROMEDRIVER").unwrap_or_else(|_| "chromedriver".into());
         let mut driver = Command::new(driver)
             .arg("--port=0")
@@ -88,23 +88,23 @@ impl Browser {
         self.ask(&format!("/session/{}{path}", self.session), body).await
     }
 
-    async fn open(&self, url: &str) {
+    pub(crate) async fn open(&self, url: &str) {
         self.command("/url", json!({ "url": url })).await;
     }
 
     /// Runs before each page's own scripts.
-    async fn before_pages(&self, script: &str) {
+    pub(crate) async fn before_pages(&self, script: &str) {
         let params = json!({ "source": script });
         let command = json!({"cmd": "Page.addScriptToEvaluateOnNewDocument", "params": params});
         self.command("/goog/cdp/execute", command).await;
     }
 
-    async fn eval(&self, expression: &str) -> Value {
+    pub(crate) async fn eval(&self, expression: &str) -> Value {
         self.command("/execute/sync", json!({"script": format!("return ({expression});"), "args": []})).await
     }
 
     /// Waits until an expression is true, looking at each change of the page.
-    async fn until(&self, expression: &str) {
+    pub(crate) async fn until(&self, expression: &str) {
         let script = format!(
             "var done = arguments[arguments.length - 1];
              var look = function () {{
@@ -122,7 +122,7 @@ impl Browser {
     }
 
     /// Pictures the page at the sizes of screens, light and dark, where asked for.
-    async fn picture(&self, name: &str) {
+    pub(crate) async fn picture(&self, name: &str) {
         let Ok(folder) = std::env::var("DOORCAST_SHOTS") else { return };
         for (width, height) in [(1920, 1080), (1080, 1920), (1366, 768)] {
             for scheme in ["light", "dark"] {
@@ -138,7 +138,7 @@ impl Browser {
         }
     }
 
-    async fn cdp(&self, cmd: &str, params: Value) -> Value {
+    pub(crate) async fn cdp(&self, cmd: &str, params: Value) -> Value {
         self.command("/goog/cdp/execute", json!({ "cmd": cmd, "params": params })).await
     }
 }
@@ -214,9 +214,9 @@ async fn the_live_page_polls_where_streams_do_not_come_through() {
                     this.readyState = 0; this.addEventListener = function () {}; this.close = function () {};
                   };";
     // Fifty seconds in one.
-    let hasty = "(function (now, begun) {
-                   Date.now = function () { return begun + (now() - begun) * 50; };
-                 }(Date.now, Date.now()));";
+    let hasty = "(function (now) {
+                   performance.now = function () { return now() * 50; };
+                 }(performance.now.bind(performance)));";
     browser.before_pages(&format!("{silent}{hasty}")).await;
     site.publish([1]);
     browser.open(&site.url("/")).await;

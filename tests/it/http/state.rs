@@ -33,7 +33,8 @@ async fn the_state_is_told_as_json() {
     assert_eq!(state["version"], env!("CARGO_PKG_VERSION"));
     assert_eq!((&state["link"], &state["table"]), (&json!("following"), &json!("door.vdooropen")));
     assert_eq!(state["position"], "binlog.000007:1234");
-    assert_eq!(state["clients"], json!({"events": 1, "poll": 0, "old_page": 0, "connections": 2}));
+    let clients = json!({"events": 1, "poll": 0, "old_page": 0, "screen_events": 0, "screen_poll": 0, "connections": 2});
+    assert_eq!(state["clients"], clients);
     let feed = &state["feed"];
     assert_eq!((&feed["head"], &feed["oldest"]), (&json!("1-300006"), &json!("1-300005")));
     assert_eq!((&feed["rows"], &feed["ready"]), (&json!(2), &json!(true)));
