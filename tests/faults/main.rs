@@ -44,9 +44,10 @@ mod servers;
 mod site {
     //! What the shared modules want of it.
 
-    /// An HTTP client that goes straight to doorcast.
+    /// An HTTP client that goes straight to doorcast, with a connection for each request: one that waits for
+    /// another's connection may wait for ever (hyper's issue 2312).
     pub(crate) fn client() -> reqwest::Client {
-        reqwest::Client::builder().no_proxy().build().unwrap()
+        reqwest::Client::builder().no_proxy().pool_max_idle_per_host(0).build().unwrap()
     }
 }
 

@@ -60,7 +60,7 @@ impl Screen {
     pub(crate) async fn open(name: String, by: By, base: String) -> Screen {
         let record = Arc::new(Mutex::new(Record::default()));
         let (sender, mut changed) = watch::channel(());
-        let http = reqwest::Client::builder().no_proxy().build().unwrap();
+        let http = crate::site::client();
         let reader = Reader { base, http, record: Arc::clone(&record), changed: sender };
         let task = tokio::spawn(reader.read(by));
         let has_place = |_: &()| record.lock().unwrap().cursor.is_some();

@@ -208,9 +208,10 @@ pub(crate) fn encode(key: Key, columns: &[(&str, String)]) -> EncodedRow {
     EncodedRow { key, json: json.into_bytes(), values: values.into(), columns, replaced: 0 }
 }
 
-/// An HTTP client that goes straight to the site.
+/// An HTTP client that goes straight to the site, with a connection for each request: one that waits for
+/// another's connection may wait for ever (hyper's issue 2312).
 pub(crate) fn client() -> reqwest::Client {
-    reqwest::Client::builder().no_proxy().build().unwrap()
+    reqwest::Client::builder().no_proxy().pool_max_idle_per_host(0).build().unwrap()
 }
 
 /// An SSE event as a browser reads it.
