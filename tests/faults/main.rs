@@ -35,7 +35,6 @@ mod deadline;
 #[allow(dead_code, reason = "the tests use the rest")]
 #[path = "../it/process.rs"]
 mod process;
-#[allow(dead_code, reason = "the tests use the rest")]
 #[path = "../it/proxy.rs"]
 mod proxy;
 #[allow(dead_code, unused_imports, reason = "the tests use the rest")]
@@ -44,15 +43,15 @@ mod servers;
 mod site {
     //! What the shared modules want of it.
 
-    /// An HTTP client that goes straight to doorcast, with a connection for each request: one that waits for
-    /// another's connection may wait for ever (hyper's issue 2312).
+    /// An HTTP client that goes straight to doorcast.
     pub(crate) fn client() -> reqwest::Client {
-        reqwest::Client::builder().no_proxy().pool_max_idle_per_host(0).build().unwrap()
+        reqwest::Client::builder().no_proxy().build().unwrap()
     }
 }
 
 mod decoder;
 mod fault;
+mod get;
 mod screens;
 mod stage;
 mod swipes;

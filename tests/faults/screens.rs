@@ -3,6 +3,8 @@
 use std::{
     collections::HashSet,
     hash::{DefaultHasher, Hash, Hasher},
+    io,
+    net::SocketAddr,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -11,6 +13,8 @@ use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use tokio::{sync::watch, task::JoinHandle, time::Instant};
+
+use crate::get::get;
 
 /// After a connection that ended, a client waits as long before the next.
 const RETRY: Duration = Duration::from_millis(50);
@@ -56,12 +60,11 @@ pub(crate) enum By {
 }
 
 impl Screen {
-    /// Starts to read from `base`, from now on, and waits until that is a place.
-    pub(crate) async fn open(name: String, by: By, base: String) -> Screen {
+    /// Starts to read from `address`, from now on, and waits until that is a place.
+    pub(crate) async fn open(name: String, by: By, address: SocketAddr) -> Screen {
         let record = Arc::new(Mutex::new(Record::default()));
         let (sender, mut changed) = watch::channel(());
-        let http = crate::site::client();
-        let reader = Reader { base, http, record: Arc::clone(&record), changed: sender };
+        let reader = Reader { address, record: Arc::clone(&record), changed: sender };
         let task = tokio::spawn(reader.read(by));
         let has_place = |_: &()| record.lock().unwrap().cursor.is_some();
         crate::deadline::deadline(changed.wait_for(has_place)).await.unwrap();
@@ -88,8 +91,7 @@ impl Screen {
 }
 
 struct Reader {
-    base: String,
-    http: reqwest::Client,
+    address: SocketAddr,
     record: Arc<Mutex<Record>>,
     changed: watch::Sender<()>,
 }
@@ -102,8 +104,9 @@ impl Reader {
                 By::Poll => self.poll().await,
             };
             // A cut connection is what this is about; an answer that makes no sense is a finding.
+            let is_cut = |err: &io::Error| err.kind() != io::ErrorKind::InvalidData;
             if let Err(err) = &ended
-                && err.downcast_ref::<reqwest::Error>().is_none()
+                && !err.downcast_ref().is_some_and(is_cut)
             {
                 self.record.lock().unwrap().complaints.push(format!("{err:#}"));
             }
@@ -122,14 +125,10 @@ impl Reader {
     }
 
     async fn stream(&self) -> Result<()> {
-        let mut request = self.http.get(format!("{}/events", self.base));
-        if let Some(cursor) = self.cursor() {
-            request = request.header("Last-Event-ID", cursor);
-        }
         self.waits_for("an event stream's head");
-        let mut response = request.send().await?;
+        let mut response = get(self.address, "/events", self.cursor().as_deref()).await?;
         self.waits_for("an event");
-        ensure!(response.status() == 200, "an event stream answered {}", response.status());
+        ensure!(response.status == 200, "an event stream answered {}", response.status);
         let mut buffer = Vec::new();
         while let Some(chunk) = response.chunk().await? {
             buffer.extend_from_slice(&chunk);
@@ -178,14 +177,18 @@ impl Reader {
             id: String,
             row: Box<RawValue>,
         }
-        let url = match self.cursor() {
-            Some(cursor) => format!("{}/poll?since={cursor}&timeout=5&limit=200", self.base),
-            None => format!("{}/poll?timeout=1", self.base),
+        let path = match self.cursor() {
+            Some(cursor) => format!("/poll?since={cursor}&timeout=5&limit=200"),
+            None => "/poll?timeout=1".to_owned(),
         };
         self.waits_for("a poll's head");
-        let response = self.http.get(url).send().await?.error_for_status()?;
+        let mut response = get(self.address, &path, None).await?;
         self.waits_for("a poll's body");
-        let body = response.bytes().await?;
+        let body = response.chunk().await?.unwrap_or_default();
+        if response.status == 503 {
+            return Err(io::Error::other("it is to come again").into());
+        }
+        ensure!(response.status == 200, "a poll answered {}", response.status);
         let answer: Answer = serde_json::from_slice(&body).context("a poll's answer")?;
         let mut record = self.record.lock().unwrap();
         record.gaps.extend(answer.gap.map(|gap| gap.to_string()));

@@ -83,7 +83,7 @@ impl Stage {
             let behind = number >= 4;
             let port = if behind { front.port } else { listen.port() };
             let name = format!("{by:?} {number}{}", if behind { " behind the proxy" } else { "" });
-            Screen::open(name, by, format!("http://127.0.0.1:{port}"))
+            Screen::open(name, by, local(port))
         });
         let screens = join_all(screens).await;
         let swipes = Swipes::start(server.root_url(&database), random);

@@ -94,7 +94,7 @@ impl Swipes {
 
     /// From now on, rows come through the binlog again.
     pub(crate) fn close_window(&self) {
-        if self.shared.window.load(SeqCst) % 2 == 1 {
+        if !self.shared.window.load(SeqCst).is_multiple_of(2) {
             self.shared.window.fetch_add(1, SeqCst);
         }
     }
@@ -123,7 +123,7 @@ impl Shared {
                 let window = self.window.load(SeqCst);
                 match self.transaction(&mut session, number, &mut random).await {
                     Ok(keys) => {
-                        let certain = window % 2 == 0 && self.window.load(SeqCst) == window;
+                        let certain = window.is_multiple_of(2) && self.window.load(SeqCst) == window;
                         let now = Instant::now();
                         let mut written = self.written.lock().unwrap();
                         written.acknowledged.extend(keys.iter().map(|key| (*key, now)));
@@ -151,7 +151,7 @@ impl Shared {
                 session.insert((Conn::new(opts).await?, u8::MAX))
             }
         };
-        let wanted = if number % 2 == 0 { self.format.load(SeqCst) } else { 0 };
+        let wanted = if number.is_multiple_of(2) { self.format.load(SeqCst) } else { 0 };
         if *format != wanted {
             let name = ["ROW", "STATEMENT", "MIXED"][usize::from(wanted)];
             conn.query_drop(format!("SET SESSION binlog_format = {name}")).await?;
