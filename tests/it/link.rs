@@ -99,7 +99,8 @@ async fn a_half_open_link_is_noticed_within_three_heartbeats() {
         let line = scene.doorcast.logged("the link to the server is down").await;
         let took = stalled.elapsed();
         assert_eq!(line["error"], "no event and no heartbeat for 0.6 s", "{kind}");
-        assert!(took < Duration::from_secs(5), "{kind}: {took:?}, on a busy machine");
+        // On a busy machine; with the usual heartbeat it would be 15 s.
+        assert!(took < Duration::from_secs(10), "{kind}: {took:?}");
         proxy.drop_stalled();
         let (rows, _scene) = scene.every_row_of_the_table_came_once().await;
         assert_eq!(rows.len(), 3, "{kind}");
@@ -228,7 +229,7 @@ async fn a_client_that_is_cut_off_in_the_middle_of_a_row_gets_every_row_once() {
 #[tokio::test]
 async fn a_slow_link_delays_rows_and_loses_none() {
     on_each(async |kind| {
-        let (mut scene, proxy) = Scene::behind_proxy(kind, &[], &HEARTBEAT).await;
+        let (mut scene, proxy) = Scene::behind_proxy(kind, &[], &["--db-heartbeat", "1"]).await;
         scene.sql(&["CREATE TABLE noise (b BLOB)"]).await;
         proxy.set_for_all(Way::Slow(200)); // 20 kB/s
         for door in 1..=20 {
