@@ -17,6 +17,7 @@ mod fuzz;
 mod http;
 mod link;
 mod load;
+mod namespace;
 mod process;
 mod proxy;
 mod recovery;
