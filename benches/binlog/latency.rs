@@ -1,10 +1,11 @@
 //! How soon a row is there after its INSERT was sent: on a screen by doorcast, and in a bare loop, for
-//! the same rows. Then again while a client that never reads and a slow one are connected.
+//! the same rows. Then again while a client that never reads and a slow one are connected, and with INSERTs
+//! that are logged as statements, whose rows doorcast has to read from the table.
 
 use std::{
     collections::HashMap,
     net::{Ipv4Addr, SocketAddr},
-    thread,
+    thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
 
@@ -75,14 +76,24 @@ fn server(binary: &ServerBinary, rate: u32, seconds: u32) -> Result<Vec<Vec<Stri
     let accompanied = measure(&helper, &source, address, first + rows, rows, rate)?;
     ensure!(clients(address)? == 3, "the stalled and the slow client should be there to the end");
     drop(company);
+    let statements = statements(&source, address, first + 2 * rows, rows, rate)?;
     doorcast.stop()?;
 
+    let usual = percentile(&alone.delays.bare, 50.0);
     let both = [("", alone.delays), (", beside a stalled and a slow client", accompanied.delays)];
-    let lines = both.map(|(company, Delays { bare, doorcast })| {
+    let mut lines = Vec::from(both.map(|(company, Delays { bare, doorcast })| {
         let ratio = percentile(&doorcast, 50.0) / percentile(&bare, 50.0);
         vec![format!("{binary}{company}"), cell(&bare), cell(&doorcast), format!("{ratio:.2}")]
-    });
-    Ok(lines.into())
+    }));
+    let ratio = percentile(&statements, 50.0) / usual;
+    let none = "no rows".to_owned();
+    lines.push(vec![
+        format!("{binary}, logged as statements"),
+        none,
+        cell(&statements),
+        format!("{ratio:.2}"),
+    ]);
+    Ok(lines)
 }
 
 fn cell(ascending: &[f64]) -> String {
@@ -130,23 +141,7 @@ fn measure(
     rate: u32,
 ) -> Result<Measured> {
     let last = Key::from(first + rows - 1);
-    let mut screen = Screen::open(address, "")?;
-    screen.hello()?;
-    let on_screen = thread::spawn(move || -> Result<(Arrivals, Screen)> {
-        let mut arrivals = Arrivals::new();
-        while !arrivals.contains_key(&last) {
-            let mut gap = false;
-            screen.read(|came| match came {
-                Came::Row(key) => {
-                    arrivals.insert(key, Instant::now());
-                }
-                Came::Other(event, _) => gap |= event == "gap",
-            })?;
-            ensure!(!gap, "the screen was told of a gap");
-        }
-        Ok((arrivals, screen))
-    });
-
+    let on_screen = watch(address, last)?;
     let at = helper.block_on(source.end())?;
     let runtime = one_thread()?;
     let stream = runtime.block_on(bare::open(&source.url(), &at))?;
@@ -161,17 +156,46 @@ fn measure(
         Ok(arrivals)
     });
 
-    let sent = one_thread()?.block_on(insert(&source.url(), first, rows, rate))?;
+    let sent = one_thread()?.block_on(insert(&source.url(), "ROW", first, rows, rate))?;
     let in_loop = in_loop.join().map_err(|_| anyhow!("the bare loop panicked"))??;
     let (on_screen, screen) = on_screen.join().map_err(|_| anyhow!("the screen panicked"))??;
     let delays = Delays { bare: delays(&sent, &in_loop)?, doorcast: delays(&sent, &on_screen)? };
     Ok(Measured { delays, screen })
 }
 
+/// How soon rows are on the screen whose INSERTs are logged as statements.
+fn statements(source: &Source, address: SocketAddr, first: u32, rows: u32, rate: u32) -> Result<Vec<f64>> {
+    let on_screen = watch(address, Key::from(first + rows - 1))?;
+    let sent = one_thread()?.block_on(insert(&source.url(), "STATEMENT", first, rows, rate))?;
+    let (arrivals, _) = on_screen.join().map_err(|_| anyhow!("the screen panicked"))??;
+    delays(&sent, &arrivals)
+}
+
+/// A screen on a thread of its own, until it has row `last`.
+fn watch(address: SocketAddr, last: Key) -> Result<JoinHandle<Result<(Arrivals, Screen)>>> {
+    let mut screen = Screen::open(address, "")?;
+    screen.hello()?;
+    Ok(thread::spawn(move || {
+        let mut arrivals = Arrivals::new();
+        while !arrivals.contains_key(&last) {
+            let mut gap = false;
+            screen.read(|came| match came {
+                Came::Row(key) => {
+                    arrivals.insert(key, Instant::now());
+                }
+                Came::Other(event, _) => gap |= event == "gap",
+            })?;
+            ensure!(!gap, "the screen was told of a gap");
+        }
+        Ok((arrivals, screen))
+    }))
+}
+
 /// One INSERT after the other; when each was sent. The keys are given, so that a row which is there
 /// before the answer to its INSERT is known.
-async fn insert(url: &str, first: u32, rows: u32, rate: u32) -> Result<Vec<(Key, Instant)>> {
+async fn insert(url: &str, format: &str, first: u32, rows: u32, rate: u32) -> Result<Vec<(Key, Instant)>> {
     let mut conn = Conn::from_url(url).await?;
+    conn.query_drop(format!("SET SESSION binlog_format = {format}")).await?;
     let mut pace = tokio::time::interval(Duration::from_secs(1) / rate);
     pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut sent = Vec::new();
