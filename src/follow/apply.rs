@@ -55,7 +55,11 @@ impl Follower {
             !commit.insert_ids.is_empty() && commit.insert_ids.iter().all(|key| !self.keys.is_news(*key));
         if let (Some(why), Some(before), false) = (commit.reread, &self.position, told) {
             debug!(reason = why.reason(), "the table is to tell which rows came");
-            self.looks.ask(why.names_table(), commit.insert_ids, before.clone(), commit.committed_ms);
+            if why.names_table() || self.told_is_known {
+                self.looks.ask(why.names_table(), commit.insert_ids, before.clone(), commit.committed_ms);
+            } else {
+                self.looks.put_off(commit.committed_ms);
+            }
         }
         if !commit.rows.is_empty() {
             let mut rows = commit.rows;

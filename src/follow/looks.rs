@@ -56,6 +56,8 @@ pub(super) struct Looks {
     told: VecDeque<(u64, Key)>,
     /// When the newest one that waits committed, in Unix milliseconds.
     committed_ms: u64,
+    /// When the newest one that was put off committed.
+    put_off_ms: Option<u64>,
 }
 
 impl Looks {
@@ -69,6 +71,19 @@ impl Looks {
         self.waiting.push_back(Waiting { commit: self.commits, before, arrived, looks: 0, keys, ours });
     }
 
+    /// The same for a transaction that does not name the table, once the binlog has been read to where it was.
+    /// After a crash, looks before that would bring rows that were told already in another order.
+    pub(super) fn put_off(&mut self, committed_ms: u64) {
+        self.put_off_ms = Some(committed_ms);
+    }
+
+    /// What was put off is due. `at` is the position now.
+    pub(super) fn ask_put_off(&mut self, at: &Position) {
+        if let Some(committed_ms) = self.put_off_ms.take() {
+            self.ask(false, Vec::new(), at.clone(), committed_ms);
+        }
+    }
+
     /// Whether a transaction that names the table has not been looked for at all.
     pub(super) fn has_unlooked(&self) -> bool {
         self.waiting.iter().any(|waiting| waiting.ours && waiting.looks == 0)
@@ -79,6 +94,13 @@ impl Looks {
         let next = self.waiting.iter().filter_map(Waiting::next).min()?;
         let apart = if self.waiting.iter().any(|waiting| waiting.ours) { APART_OURS } else { APART_OTHERS };
         Some(self.last.map_or(next, |last| next.max(last + apart)))
+    }
+
+    /// Whether a look at `now` is the last one for a transaction that has written to the table.
+    pub(super) fn is_last(&self, now: Instant) -> bool {
+        let last =
+            |waiting: &Waiting| waiting.steps().last().is_some_and(|wait| waiting.arrived + *wait <= now);
+        self.waiting.iter().any(|waiting| waiting.ours && last(waiting))
     }
 
     /// A look that began at `began` has been made; `known` tells the keys that have been seen by now.

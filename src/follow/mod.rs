@@ -134,8 +134,9 @@ const AHEAD_KEYS: usize = 10_000_000;
 /// Rows of one SELECT.
 const BATCH: usize = 500;
 
-/// Keys in the checkpoint: enough for the feed's history, within what a save a second can write.
-const RECENT_KEYS: RangeInclusive<usize> = 1_000..=100_000;
+/// Keys in the checkpoint: enough for the feed's history, and for a row to be known as news though so many were
+/// told while its transaction was open; within what a save a second can write.
+const RECENT_KEYS: RangeInclusive<usize> = 10_000..=100_000;
 
 impl Follower {
     /// Takes over what the checkpoint holds.

@@ -13,7 +13,7 @@ use crate::{
     table::{Table, TableError},
 };
 
-/// Keys of one SELECT. More than a look's window, so that a look is one SELECT as a rule.
+/// Keys of one SELECT. More than there are in most looks, so that a look is one SELECT as a rule.
 const PAGE: usize = 5000;
 
 impl Follower {
@@ -21,9 +21,19 @@ impl Follower {
     pub(super) async fn look(&mut self, server: &Server, table: &mut Table) -> Result<(), Ended> {
         self.status.table_reads.add(1);
         let began = Instant::now();
-        let found = self.read_news(server, table, Some(self.looks.committed_ms())).await?;
+        // Once for each transaction all that may be news, however old its key.
+        let after =
+            if self.looks.is_last(began) { self.keys.all_news_after() } else { self.keys.most_news_after() };
+        let found = self.read_news(after, server, table, Some(self.looks.committed_ms())).await?;
+        let held = self.looks.hold().is_some();
         let keys = &self.keys;
         self.looks.looked(began, |key| !keys.is_news(key));
+        if held && self.looks.hold().is_none() {
+            debug!("looked for all that was to be found");
+            // Otherwise a crash leads back before what was looked for, and rows that are told from now on are
+            // found by looks, in another order than clients know.
+            self.saver.save(self.checkpoint()).await;
+        }
         debug!(rows = found, "looked at the table");
         Ok(())
     }
@@ -34,15 +44,23 @@ impl Follower {
         if self.keys.begins_with_the_next() {
             return Ok(());
         }
-        let keys = match table.keys_between(self.keys.look_after(), Key::MAX, PAGE).await {
-            Err(TableError::Server(mysql_async::Error::Server(err))) => {
-                // Somebody holds a lock on the table: then nothing is inserted, either.
-                debug!(error = %err, "the table was not compared with the binlog this time");
-                return Ok(());
+        let mut news: HashSet<Key> = HashSet::new();
+        let mut after = self.keys.all_news_after();
+        loop {
+            let page = match table.keys_between(after, Key::MAX, PAGE).await {
+                Err(TableError::Server(mysql_async::Error::Server(err))) => {
+                    // Somebody holds a lock on the table: then nothing is inserted, either.
+                    debug!(error = %err, "the table was not compared with the binlog this time");
+                    return Ok(());
+                }
+                page => page?,
+            };
+            news.extend(page.iter().filter(|key| self.keys.is_news(**key)));
+            match page.last() {
+                Some(last) if page.len() == PAGE => after = *last,
+                _ => break,
             }
-            keys => keys?,
-        };
-        let news: HashSet<Key> = keys.into_iter().filter(|key| self.keys.is_news(*key)).collect();
+        }
         let mut unlogged: Vec<Key> = news.intersection(&self.unlogged).copied().collect();
         self.unlogged = news;
         if !unlogged.is_empty() {
@@ -82,7 +100,7 @@ impl Follower {
         if !self.told_is_known {
             self.renumber();
         }
-        let found = self.read_news(server, table, None).await?;
+        let found = self.read_news(self.keys.all_news_after(), server, table, None).await?;
         info!(rows = found, "read the missing rows from the table");
         Ok(())
     }
@@ -104,17 +122,17 @@ impl Follower {
         );
     }
 
-    /// Tells every row of the table that is news, in key order. Returns how many.
+    /// Tells every row of the table behind `after` that is news, in key order. Returns how many.
     ///
     /// The keys come first, a page in one SELECT: it sees all rows of a transaction, or none.
     async fn read_news(
         &mut self,
+        mut after: Key,
         server: &Server,
         table: &mut Table,
         committed_ms: Option<u64>,
     ) -> Result<usize, Ended> {
         let mut found = 0;
-        let mut after = self.keys.look_after();
         loop {
             let page = table.keys_between(after, Key::MAX, PAGE).await?;
             let Some(last) = page.last().copied() else { break };

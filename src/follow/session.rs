@@ -269,6 +269,9 @@ impl Follower {
 
     fn caught_up(&mut self) {
         self.told_is_known = true;
+        if let Some(position) = &self.position {
+            self.looks.ask_put_off(position);
+        }
         self.feed.set_ready();
         self.status.update(|source| source.link = status::Link::Following);
         self.report();
