@@ -207,3 +207,27 @@ async fn statements_on_other_tables_do_not_upset_the_order_across_a_kill() {
         scene.every_row_of_the_table_came_once().await;
     }
 }
+
+#[tokio::test]
+async fn an_epoch_begins_with_the_rename_and_not_with_the_making_of_the_new_table() {
+    for kind in servers::kinds() {
+        let mut scene = Scene::start(kind, &[], &[]).await;
+        scene.sql(&[&swipe(1)]).await;
+        scene.read(1).await;
+        // doorcast comes to the first of these statements when all have been executed.
+        scene.doorcast.signal("STOP");
+        scene
+            .sql(&[
+                "CREATE TABLE vdooropen_new LIKE vdooropen",
+                &swipe(2),
+                "RENAME TABLE vdooropen TO archive, vdooropen_new TO vdooropen",
+                &swipe(3),
+            ])
+            .await;
+        scene.doorcast.signal("CONT");
+        for rows in scene.last_row().await {
+            let ids: Vec<_> = rows.iter().map(|(id, _)| &**id).collect();
+            assert_eq!(ids, ["1-1", "1-2", "2-1", "2-2"], "{kind}");
+        }
+    }
+}
