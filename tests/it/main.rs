@@ -14,6 +14,7 @@ mod failures;
 mod faults_found;
 mod follow;
 mod fuzz;
+mod hall;
 mod http;
 mod link;
 mod load;
