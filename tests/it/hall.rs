@@ -5,6 +5,7 @@
 
 mod outage;
 mod pace;
+mod reception;
 
 use std::{fmt::Write as _, time::Duration};
 
