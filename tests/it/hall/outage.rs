@@ -37,10 +37,10 @@ async fn outlasts(hall: &mut Hall, page: &Page, away: Duration) {
 }
 
 /// The link is there again: so are swipes, and nothing of the time between.
-async fn goes_on(hall: &mut Hall, page: &Page) {
+/// Returns how soon the first swipe was painted, in milliseconds.
+async fn goes_on(hall: &mut Hall, page: &Page) -> f64 {
     let began_ms = hall.swipe("D").await as f64;
     let painted_ms = page.greets("D").await["painted"].as_f64().unwrap();
-    println!("the first swipe after the outage was painted {:.0} ms later", painted_ms - began_ms);
     page.until("!has('lost')").await;
     assert_eq!(page.names().await, json!(["A", "D"]));
     assert_eq!(page.browser.eval("window.isSame").await, true);
@@ -49,6 +49,7 @@ async fn goes_on(hall: &mut Hall, page: &Page) {
     page.browser.eval("window.dispatchEvent(new Event('pagehide'))").await;
     let place = "Object.keys(sessionStorage).map(function (key) { return sessionStorage[key]; })";
     assert_eq!(page.browser.eval(place).await, json!(["1-4"]));
+    painted_ms - began_ms
 }
 
 async fn greets_the_first(hall: &mut Hall, page: &Page) {
@@ -67,11 +68,12 @@ async fn the_screen_outlasts_a_doorcast_that_is_killed() {
     outlasts(&mut hall, &page, away).await;
     hall.scene.doorcast.start_again().await;
     hall.scene.doorcast.answers("/readyz", 200).await;
-    goes_on(&mut hall, &page).await;
+    let painted_ms = goes_on(&mut hall, &page).await;
+    println!("killed: the first swipe after it was painted {painted_ms:.0} ms later");
 }
 
 /// The same with the network cut in one way.
-async fn outlasts_a_network_that_is(way: Way) {
+async fn outlasts_a_network_that_is(way: Way) -> f64 {
     let (away, options) = outage();
     let mut hall = Hall::open(servers::kinds()[0], options).await;
     let proxy = Proxy::start(hall.scene.doorcast.address.parse().unwrap()).await;
@@ -80,17 +82,19 @@ async fn outlasts_a_network_that_is(way: Way) {
     proxy.set_for_all(way);
     outlasts(&mut hall, &page, away).await;
     proxy.set_for_all(Way::Open);
-    goes_on(&mut hall, &page).await;
+    goes_on(&mut hall, &page).await
 }
 
 #[tokio::test]
 async fn the_screen_outlasts_a_network_that_is_cut() {
-    outlasts_a_network_that_is(Way::Closed).await;
+    let painted_ms = outlasts_a_network_that_is(Way::Closed).await;
+    println!("cut: the first swipe after it was painted {painted_ms:.0} ms later");
 }
 
 #[tokio::test]
 async fn the_screen_outlasts_a_network_that_goes_silent() {
-    outlasts_a_network_that_is(Way::Stalled).await;
+    let painted_ms = outlasts_a_network_that_is(Way::Stalled).await;
+    println!("silent: the first swipe after it was painted {painted_ms:.0} ms later");
 }
 
 // A silence that is too short to be noticed delivers late what was sent into it.
