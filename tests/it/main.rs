@@ -18,6 +18,7 @@ mod hall;
 mod http;
 mod link;
 mod load;
+mod namespace;
 mod process;
 mod proxy;
 mod recovery;
