@@ -2,25 +2,32 @@
 //! and in order?
 //!
 //! Four connections insert all the time: single rows, several in a statement, transactions that stay
-//! open while others commit, rolled back ones. Eight clients, four by SSE and four by long poll, come back
-//! with their last id whatever happens; half of them sit behind a proxy. doorcast reaches the server
-//! through another proxy. A round is one fault, then a row that every client must get. At the end of all
-//! rounds of a fault each client's rows are compared with the table, and with the commit order as another
-//! decoder (mysql_cdc) reads it from the server's binlog files.
+//! open while others commit, rolled back ones; by INSERT … VALUES and … SELECT, REPLACE, LOAD DATA, through a
+//! view, a procedure and a trigger. Each row has a card of its own, by which it is known whatever becomes of
+//! its key. Eight clients, four by SSE and four by long poll, come back with their last id whatever happens;
+//! half of them sit behind a proxy. doorcast reaches the server through another proxy. A round is one fault,
+//! then a row that every client must get. At the end of all rounds of a fault each client's rows are compared
+//! with the table, and with the commit order as another decoder (mysql_cdc) reads it from the server's binlog
+//! files.
 //!
-//! - **missing**: committed rows that a client did not get.
+//! - **missing**: committed rows that a client did not get. Where the table was emptied, those that the
+//!   decoder has seen before count, too.
 //! - **twice**: rows that a client got again.
 //! - **out of order**: the fewest rows that would have to be moved so that a client's order is the decoder's,
 //!   and, over all rows, that of the client that has the most. The decoder's order is not asked of rows
-//!   that doorcast may have read from the table, in key order: those written while the session logged
-//!   statements, or from before the position was lost until clients were up to date again. For these the
-//!   clients must only agree with each other.
+//!   that doorcast may have read from the table, in key order: those written while sessions logged
+//!   statements, partial or compressed rows, an XA transaction committed or the table was altered, until
+//!   doorcast looks at the table no more; or from before the position was lost until clients were up to date
+//!   again. For these the clients must only agree with each other.
 //! - **longest silence**: the longest that a committed row took to reach a client. What the fault itself
 //!   takes, a server's restart for instance, is part of it.
 //!
-//! Rows that were never committed, rows whose JSON is not that of the table, and gaps are failures too; they
-//! are listed below the table. One fault, where doorcast is killed and the binlog of its last second is
-//! purged before it comes back, may lead to a gap: behind it rows may come again. None may be missing.
+//! Rows that were never committed, rows whose JSON is not that of the table, an id that stands for two rows,
+//! an epoch that begins at another row than a generation of the table, and gaps are failures too; they are
+//! listed below the tables. Standard output has the tables alone, progress goes to standard error.
+//!
+//! One fault, where doorcast is killed and the binlog of its last second is purged before it comes back, may
+//! lead to a gap: behind it rows may come again. None may be missing.
 
 #![allow(
     clippy::unwrap_used,

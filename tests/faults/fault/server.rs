@@ -67,10 +67,10 @@ pub(super) async fn power_loss(stage: &mut Stage, random: &mut fastrand::Rng) ->
         stage.link.set(Way::Stalled);
     }
     sleep(Duration::from_millis(random.u64(100..400))).await;
-    // A transaction that is in the binlog and not yet committed would be rolled back.
+    // What is in the binlog and not yet in InnoDB's log, which 5.6 writes once a second, would be rolled back.
     let files = stage.binlog_files().await?;
     let paused = stage.swipes.pause().await;
-    sleep(Duration::from_millis(100)).await;
+    sleep(Duration::from_millis(1300)).await;
     stage.server.kill();
     stage.link.drop_stalled();
     drop(paused);
