@@ -7,6 +7,7 @@ mod binlog;
 mod browser;
 mod character_sets;
 mod clients;
+mod clock;
 mod damage;
 mod deadline;
 mod demo;
