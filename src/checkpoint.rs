@@ -389,4 +389,12 @@ mod tests {
         assert_eq!(from_runs(&runs, 100), keys);
         assert_eq!(from_runs(&runs, 3), [5, 7, 8]);
     }
+
+    #[test]
+    fn runs_out_of_a_file_may_go_to_the_end_of_what_a_key_can_be() {
+        assert_eq!(from_runs(&[(Key::MIN, Key::MIN + 1)], 100), [Key::MIN, Key::MIN + 1]);
+        assert_eq!(from_runs(&[(Key::MIN, Key::MAX)], 2), [Key::MAX - 1, Key::MAX]);
+        assert_eq!(from_runs(&[(5, 4), (Key::MAX, Key::MIN)], 100), []);
+        assert_eq!(to_runs([Key::MAX, Key::MIN]), [(Key::MAX, Key::MAX), (Key::MIN, Key::MIN)]);
+    }
 }

@@ -77,6 +77,8 @@ pub(super) struct Assembler {
     insert_id: Option<u64>,
     /// Where the compressed transaction ends that the events come from: they have no position.
     payload_end: Option<u32>,
+    /// See [`LARGEST_TRANSACTION_BYTES`].
+    largest_bytes: usize,
 }
 
 impl Assembler {
@@ -95,6 +97,7 @@ impl Assembler {
             open: None,
             insert_id: None,
             payload_end: None,
+            largest_bytes: LARGEST_TRANSACTION_BYTES,
         }
     }
 
@@ -241,7 +244,7 @@ impl Assembler {
             }
         };
         let open = self.open.get_or_insert_default();
-        if open.bytes > LARGEST_TRANSACTION_BYTES {
+        if open.bytes > self.largest_bytes {
             return Ok(());
         }
         let rows_before = open.rows.len();
@@ -255,7 +258,7 @@ impl Assembler {
             Some(Ok(())) => {
                 let added = open.rows.get(rows_before..).unwrap_or_default();
                 open.bytes += added.iter().map(EncodedRow::memory_bytes).sum::<usize>();
-                if open.bytes > LARGEST_TRANSACTION_BYTES {
+                if open.bytes > self.largest_bytes {
                     open.rows = Vec::new();
                     self.reread(Reread::TooLarge);
                 }
@@ -458,3 +461,6 @@ impl Open {
         self.rows.is_empty() && self.reread.is_none() && self.change.is_none()
     }
 }
+
+#[cfg(test)]
+mod tests;
