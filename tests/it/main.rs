@@ -17,6 +17,7 @@ mod follow;
 mod fuzz;
 mod http;
 mod link;
+mod large;
 mod load;
 mod process;
 mod proxy;
