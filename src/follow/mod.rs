@@ -104,8 +104,8 @@ pub struct Follower {
     keys: Keys,
     ahead: Ahead,
     looks: Looks,
-    /// Keys that the table has and the binlog has not brought, as of the last sweep.
-    unlogged: HashSet<Key>,
+    /// What a sweep found in the table that the binlog had not brought.
+    unlogged: Option<Unlogged>,
     /// The feed has its history, and the position is known.
     begun: bool,
     /// The binlog has been read: from now on no problem ends the process.
@@ -126,6 +126,14 @@ struct Ahead {
     keys: HashSet<Key>,
     /// Where the binlog ended when the last of them had been read; `None` while that is not known.
     until: Option<FileOffset>,
+}
+
+/// Keys that the table has and the binlog has not brought.
+#[derive(Debug)]
+struct Unlogged {
+    keys: HashSet<Key>,
+    /// Where the binlog ended when they had been seen: what has not come up to there was not logged.
+    until: FileOffset,
 }
 
 /// Bounds what a checkpoint can make us allocate.
@@ -163,7 +171,7 @@ impl Follower {
             keys: Keys::new(1, capacity),
             ahead: Ahead::default(),
             looks: Looks::default(),
-            unlogged: HashSet::new(),
+            unlogged: None,
             begun: false,
             followed: false,
             heard: false,

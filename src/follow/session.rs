@@ -185,6 +185,8 @@ impl Follower {
     ) -> ReadError {
         let mut caught_up = false;
         let mut quiet = false;
+        // Where it was to be read to is a place on the connection before, perhaps of another server.
+        self.unlogged = None;
         let mut swept = Instant::now();
         let mut saved = Instant::now();
         let mut moved = true;

@@ -5,6 +5,7 @@ use doorcast::demo::server::PrivateServer;
 use mysql_async::{Conn, prelude::Queryable};
 
 use crate::{
+    proxy::Way,
     scene::{Scene, swipe, url},
     servers::{self, PASSWORD, each_kind},
 };
@@ -436,6 +437,29 @@ async fn rows_without_binlog_are_found_by_the_table_and_said() {
                  sql_log_bin=0?",
             )
             .await;
+    })
+    .await;
+}
+
+/// The link that brings the binlog stands still while the one for queries does not: the table shows rows
+/// long before the binlog brings them, as it does during a large transaction.
+#[tokio::test]
+async fn rows_that_the_binlog_brings_late_are_not_taken_for_unlogged() {
+    each_kind(async |kind| {
+        let (mut scene, proxy) = Scene::behind_proxy(kind, &[], &["--db-heartbeat", "3600"]).await;
+        scene.sql(&[&swipe(1)]).await;
+        scene.read(1).await;
+        // The one for queries was made before.
+        proxy.set_newest(Way::Stalled);
+        scene.sql(&[&swipe(2), &swipe(3)]).await;
+        scene.doorcast.logged("the table has rows that the binlog did not bring yet").await;
+        scene.doorcast.logged("the binlog is still to bring what the table had").await;
+        let status = scene.status().await;
+        assert_eq!((&status["unlogged"], &status["rows"]), (&0.into(), &1.into()), "{kind}: {status}");
+        proxy.set_newest(Way::Open);
+        scene.read(3).await;
+        let (rows, _scene) = scene.every_row_of_the_table_came_once().await;
+        assert_eq!(rows.len(), 4, "{kind}");
     })
     .await;
 }
