@@ -19,6 +19,7 @@ mod http;
 mod link;
 mod large;
 mod load;
+mod namespace;
 mod process;
 mod proxy;
 mod recovery;
