@@ -57,6 +57,9 @@ pub struct Checkpoint {
     /// Nothing was told after this: the process ended in good order.
     #[serde(default)]
     pub at_rest: bool,
+    /// Starts from here that ended before anything more had been read.
+    #[serde(default)]
+    pub starts_in_vain: u32,
 }
 
 /// A [`Position`] as text.
@@ -318,6 +321,7 @@ mod tests {
             replica_id: 1 << 31,
             saved_at_ms: 1_700_000_000_000,
             at_rest: true,
+            starts_in_vain: 2,
         }
     }
 

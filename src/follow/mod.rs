@@ -117,6 +117,8 @@ pub struct Follower {
     told_is_known: bool,
     /// Behind which place the binlog could not be read the last time, and how often in a row.
     unreadable: Option<(FileOffset, u32)>,
+    /// Starts from the position that ended before anything more had been read, with this one.
+    starts_in_vain: u32,
     stop: watch::Receiver<bool>,
 }
 
@@ -177,6 +179,7 @@ impl Follower {
             heard: false,
             told_is_known: true,
             unreadable: None,
+            starts_in_vain: 0,
             stop,
         };
         let Some(checkpoint) = checkpoint else { return Ok(follower) };
@@ -198,6 +201,9 @@ impl Follower {
         self.position = Some(checkpoint.position.parse().map_err(FollowError::Configuration)?);
         self.server = Some(checkpoint.server);
         self.told_is_known = checkpoint.at_rest;
+        if !checkpoint.at_rest {
+            self.starts_in_vain = checkpoint.starts_in_vain.saturating_add(1);
+        }
         self.keys = Keys::restore(
             checkpoint.epoch,
             checkpoint.greatest_key,
@@ -231,7 +237,11 @@ impl Follower {
         };
         if self.followed {
             let at_rest = self.told_is_known;
-            self.saver.offer(self.checkpoint().map(|checkpoint| Checkpoint { at_rest, ..checkpoint }));
+            self.saver.offer(self.checkpoint().map(|checkpoint| Checkpoint {
+                at_rest,
+                starts_in_vain: 0,
+                ..checkpoint
+            }));
         }
         self.saver.finish().await;
         history.abort();
@@ -304,6 +314,7 @@ impl Follower {
             replica_id: self.replica_id,
             saved_at_ms: now_ms(),
             at_rest: false,
+            starts_in_vain: self.starts_in_vain,
         })
     }
 }

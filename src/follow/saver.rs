@@ -189,6 +189,7 @@ mod tests {
             replica_id: 1,
             saved_at_ms: 0,
             at_rest: false,
+            starts_in_vain: 0,
         }
     }
 

@@ -50,6 +50,9 @@ pub(super) const MARIADB_WRITE_ROWS_COMPRESSED: u8 = 169;
 pub(super) const MARIADB_UPDATE_ROWS_COMPRESSED: u8 = 170;
 pub(super) const MARIADB_DELETE_ROWS_COMPRESSED: u8 = 171;
 
+/// What every event begins with.
+pub(super) const HEADER_BYTES: u32 = 19;
+
 /// The event was made for this connection and stands in no file.
 pub(super) const FLAG_ARTIFICIAL: u16 = 0x20;
 /// Whoever does not know the event may skip it.

@@ -128,6 +128,11 @@ impl Assembler {
     ) -> Result<Step, Malformed> {
         let header = event.header();
         let data = event.data();
+        // For instance behind the end of a compressed transaction that claims to be longer than it is: all
+        // zeros, as many as it claims.
+        if header.event_size() < HEADER_BYTES {
+            return Err(Malformed("event header of an"));
+        }
         match event.header().event_type_raw() {
             TABLE_MAP => self.table_map(data)?,
             WRITE_ROWS_V1 | WRITE_ROWS => self.write_rows(event, table_map)?,

@@ -81,85 +81,144 @@ fn peak_bytes(doorcast: &Doorcast) -> u64 {
     line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
 }
 
-/// Ten times ten to the power of `digits` - 1 rows out of nothing.
-fn sequence(digits: usize) -> String {
-    let digit = "(SELECT 0 d UNION ALL SELECT 1 UNION ALL SELECT 2 UNION ALL SELECT 3 UNION ALL SELECT 4 UNION ALL \
-                 SELECT 5 UNION ALL SELECT 6 UNION ALL SELECT 7 UNION ALL SELECT 8 UNION ALL SELECT 9)";
-    (0..digits).map(|number| format!("{digit} d{number}")).collect::<Vec<_>>().join(" CROSS JOIN ")
+/// A transaction.
+#[derive(Clone, Copy)]
+struct Large {
+    rows: u64,
+    /// It takes statements of ten to the power of this many rows.
+    digits: usize,
+    /// What is in the rows besides.
+    note: &'static str,
+    /// At least so much JSON comes of it.
+    bytes: u64,
 }
 
-/// One server after the other: side by side they would fight for memory. `into` is the table that gets
-/// the transaction of `rows`.
-async fn every_row_is_told_once(
-    into: &str,
-    insert: &str,
-    rows: u64,
-    bytes: u64,
-    feed: u64,
-    options: &[&str],
-) {
-    for kind in kinds() {
+const MILLION_ROWS: Large = Large { rows: 1_000_000, digits: 4, note: "NULL", bytes: 64_000_000 };
+
+const LARGE_ROWS: Large =
+    Large { rows: 100, digits: 2, note: "REPEAT(CHAR(97 + d1.d), 786432)", bytes: 100 * 786_432 };
+
+/// `SELECT` of rows out of nothing, with keys from `first` on.
+fn swipes(first: u64, Large { digits, note, .. }: Large) -> String {
+    let digit = "(SELECT 0 d UNION ALL SELECT 1 UNION ALL SELECT 2 UNION ALL SELECT 3 UNION ALL SELECT 4 UNION ALL \
+                 SELECT 5 UNION ALL SELECT 6 UNION ALL SELECT 7 UNION ALL SELECT 8 UNION ALL SELECT 9)";
+    let number: String =
+        (0..digits).map(|number| format!(" + d{number}.d * {}", 10_u64.pow(number as u32))).collect();
+    let from: Vec<String> = (0..digits).map(|number| format!("{digit} d{number}")).collect();
+    format!(
+        "SELECT {first}{number} vid, d0.d, '00A1', '20261120 071500', 'Y', {note} FROM {} ORDER BY vid",
+        from.join(" CROSS JOIN ")
+    )
+}
+
+/// What a run is to show.
+struct Case<'a> {
+    kind: &'static str,
+    server_option: Option<&'a str>,
+    options: &'a [&'a str],
+    /// The table that gets the transaction.
+    into: &'a str,
+    large: Large,
+    /// Memory that may be taken, besides the process's own.
+    memory: u64,
+}
+
+impl Case<'_> {
+    async fn every_row_is_told_once(self) {
+        let Case { kind, into, large, .. } = self;
         let mut server_options = vec!["--max-allowed-packet=64M", "--innodb-buffer-pool-size=128M"];
+        server_options.extend(self.server_option);
         if kind == "mysql-5.6" {
-            server_options.push("--innodb-log-file-size=256M");
+            server_options.push("--innodb-log-file-size=256M"); // which bounds a BLOB there
         }
         let server = servers::private(kind, &server_options).await;
         let mut root = server.root(None).await.unwrap();
         servers::create(&mut root, "doors", "doorcast").await;
         root.query_drop("ALTER TABLE vdooropen ADD COLUMN note LONGTEXT CHARACTER SET latin1").await.unwrap();
         root.query_drop("CREATE TABLE other LIKE vdooropen").await.unwrap();
-        let doorcast = Doorcast::start(&url(&server), options).await;
+        let doorcast = Doorcast::start(&url(&server), self.options).await;
         let mut stream = Stream::open(&doorcast).await;
         let swipe = swipe(1);
         root.query_drop(&swipe).await.unwrap();
         stream.until(1).await;
-        let columns = "(doorno, rfsim, optime, ynopen, note)";
-        deadline(root.query_drop(format!("INSERT INTO {into} {columns} {insert}"))).await.unwrap();
-        assert_eq!(root.affected_rows(), rows, "{kind}");
-        let of_ours = if into == "vdooropen" { rows } else { 0 };
-        stream.until(1 + of_ours).await;
-        // What AUTO_INCREMENT gave in blocks is not used up.
-        root.query_drop(format!("ALTER TABLE vdooropen AUTO_INCREMENT={}", of_ours + 2)).await.unwrap();
+        root.query_drop("BEGIN").await.unwrap();
+        let mut inserted = 0;
+        while inserted < large.rows {
+            // In pieces, each of which has its deadline.
+            let insert = format!("INSERT INTO {into} {}", swipes(inserted + 2, large));
+            deadline(root.query_drop(insert)).await.unwrap();
+            inserted += root.affected_rows();
+        }
+        assert_eq!(inserted, large.rows, "{kind}");
+        deadline(root.query_drop("COMMIT")).await.unwrap();
+        let ours = into == "vdooropen";
+        let last = if ours { large.rows + 2 } else { 2 };
         root.query_drop(&swipe).await.unwrap();
-        stream.until(of_ours + 2).await;
-        assert!(stream.bytes >= if of_ours > 0 { bytes } else { 0 }, "{kind}: {}", stream.bytes);
-        let peak = peak_bytes(&doorcast);
-        let bound = PROCESS + if of_ours > 0 { LARGEST_TRANSACTION + feed } else { 0 };
-        eprintln!("{kind}: {rows} rows, {bytes} bytes into {into}: at most {} MiB", peak / MIB);
+        stream.until(last).await;
+        assert!(!ours || stream.bytes >= large.bytes, "{kind}: {}", stream.bytes);
+        let (peak, bound) = (peak_bytes(&doorcast), PROCESS + self.memory);
+        eprintln!("{kind}: {} rows into {into}: at most {} MiB", large.rows, peak / MIB);
         assert!(peak < bound, "{kind}: {peak} bytes at most, not {bound}");
     }
 }
 
+/// One server after the other: side by side they would fight for memory.
 #[tokio::test]
 async fn a_transaction_of_a_million_rows_is_told_once_and_in_order() {
-    let insert = format!("SELECT d0.d, '00A1', '20261120 071500', 'Y', NULL FROM {}", sequence(6));
-    let options = ["--history", "1100000", "--history-bytes", "700000000"];
-    every_row_is_told_once("vdooropen", &insert, 1_000_000, 64_000_000, 700_000_000, &options).await;
+    for kind in kinds() {
+        let options = &["--history", "1100000", "--history-bytes", "700000000"];
+        let memory = LARGEST_TRANSACTION + 700_000_000;
+        let case =
+            Case { kind, server_option: None, options, into: "vdooropen", large: MILLION_ROWS, memory };
+        case.every_row_is_told_once().await;
+    }
 }
 
 #[tokio::test]
 async fn a_transaction_of_a_million_rows_in_another_table_takes_no_memory() {
-    let insert = format!("SELECT d0.d, '00A1', '20261120 071500', 'Y', NULL FROM {}", sequence(6));
-    every_row_is_told_once("other", &insert, 1_000_000, 0, 0, &[]).await;
+    for kind in kinds() {
+        let case =
+            Case { kind, server_option: None, options: &[], into: "other", large: MILLION_ROWS, memory: 0 };
+        case.every_row_is_told_once().await;
+    }
 }
 
 /// Most rows are below the ring by the time at which they are read, and one answer of the table does not
 /// hold them all.
 #[tokio::test]
 async fn a_transaction_of_64_megabytes_is_told_once_and_in_order() {
-    let insert = format!(
-        "SELECT d0.d, '00A1', '20261120 071500', 'Y', REPEAT(CHAR(97 + d1.d), 786432) FROM {}",
-        sequence(2)
-    );
-    let options = ["--history-bytes", "4000000"];
-    every_row_is_told_once("vdooropen", &insert, 100, 100 * 786_432, 4_000_000, &options).await;
+    for kind in kinds() {
+        let options = &["--history-bytes", "4000000"];
+        let memory = LARGEST_TRANSACTION + 4_000_000;
+        let case = Case { kind, server_option: None, options, into: "vdooropen", large: LARGE_ROWS, memory };
+        case.every_row_is_told_once().await;
+    }
 }
 
 #[tokio::test]
 async fn a_transaction_of_64_megabytes_in_another_table_takes_no_memory() {
-    let insert = format!(
-        "SELECT d0.d, '00A1', '20261120 071500', 'Y', REPEAT(CHAR(97 + d1.d), 786432) FROM {}",
-        sequence(2)
-    );
-    every_row_is_told_once("other", &insert, 100, 0, 0, &[]).await;
+    for kind in kinds() {
+        let case =
+            Case { kind, server_option: None, options: &[], into: "other", large: LARGE_ROWS, memory: 0 };
+        case.every_row_is_told_once().await;
+    }
+}
+
+/// It is unpacked as a whole, in whichever table.
+#[tokio::test]
+async fn a_compressed_transaction_of_64_megabytes_is_told_once_and_in_order() {
+    for kind in kinds() {
+        if kind != "mysql-9.7" {
+            continue; // does not compress transactions
+        }
+        for (into, memory) in [("vdooropen", LARGEST_TRANSACTION + 4_000_000), ("other", 0)]
+            .map(|(into, more)| (into, more + 80 * MIB))
+        {
+            let server_option = Some("--binlog-transaction-compression=ON");
+            let options = &["--history-bytes", "4000000"];
+            Case { kind, server_option, options, into, large: LARGE_ROWS, memory }
+                .every_row_is_told_once()
+                .await;
+        }
+    }
 }
