@@ -91,6 +91,24 @@ pub(super) fn short_name(data: &[u8]) -> Option<(&[u8], &[u8])> {
     Some((name, rest.split_first()?.1))
 }
 
+/// A number of one to nine bytes, taken off the front.
+pub(super) fn length_encoded(data: &mut &[u8]) -> Option<u64> {
+    let (first, rest) = data.split_first()?;
+    let width = match first {
+        0xfc => 2,
+        0xfd => 3,
+        0xfe => 8,
+        0xfb | 0xff => 0,
+        _ => {
+            *data = rest;
+            return Some(u64::from(*first));
+        }
+    };
+    let (bytes, rest) = rest.split_at_checked(width)?;
+    *data = rest;
+    Some(bytes.iter().rev().fold(0, |sum, byte| sum << 8 | u64::from(*byte)))
+}
+
 /// The session's database and the text of a QUERY event.
 pub(super) fn query_parts(data: &[u8]) -> Option<(&[u8], &[u8])> {
     // Post-header: thread id (4), seconds (4), length of the database's name (1), error (2), length of

@@ -11,6 +11,7 @@ use tracing::debug;
 
 use super::{
     commit::{Commit, Malformed, Reread, TableName},
+    compressed::unpacked,
     event::{self, *},
     gtid::Gtid,
     position::FileOffset,
@@ -147,7 +148,10 @@ impl Assembler {
             | MARIADB_DELETE_ROWS_COMPRESSED => {}
             MARIADB_WRITE_ROWS_COMPRESSED_V1 | MARIADB_WRITE_ROWS_COMPRESSED => {
                 if self.is_followed(table_id(data)?) {
-                    self.reread(Reread::Image);
+                    match unpacked(event) {
+                        Some(event) => self.write_rows(&event, table_map)?,
+                        None => self.reread(Reread::Image),
+                    }
                 }
             }
             XID => return Ok(self.commit(event)),

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use doorcast::feed::Limits;
-use tokio::time::Instant;
+use tokio::{io::AsyncWriteExt, net::TcpSocket, time::Instant};
 
 use crate::site::{Events, Site, client, swipe, within};
 
@@ -78,4 +78,21 @@ async fn an_old_page_waits_a_day_with_a_space_every_fifteen_seconds() {
     let row = within("the row", answer.chunk()).await.unwrap().unwrap();
     assert!(row.starts_with(b"{\"vid\":9,"), "{row:?}");
     assert!(within("the end", answer.chunk()).await.unwrap().is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_does_not_read_is_cut_after_thirty_seconds_and_not_before() {
+    let limits = Limits { rows: 100_000, bytes: 1 << 30, ..Limits::default() };
+    let site = Site::with(doorcast::http::Settings::default(), limits).await;
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(2048).unwrap();
+    let mut silent = socket.connect(site.addr).await.unwrap();
+    silent.write_all(b"GET /events?since=1-0 HTTP/1.1\r\nHost: doorcast\r\n\r\n").await.unwrap();
+    site.until_clients("events", 1).await;
+    // More than the system takes for it.
+    site.publish(1..=80_000);
+    tokio::time::sleep(Duration::from_secs(29)).await;
+    assert_eq!(site.state().await["clients"]["events"], 1);
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(site.state().await["clients"]["events"], 0);
 }
