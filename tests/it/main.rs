@@ -15,6 +15,7 @@ mod failures;
 mod faults_found;
 mod follow;
 mod fuzz;
+mod hall;
 mod http;
 mod large;
 mod link;
