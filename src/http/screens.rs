@@ -120,6 +120,14 @@ pub(super) struct Introduction {
     pub(super) remote: String,
 }
 
+impl Seen {
+    /// Whether it is the screen of this name or, where it has none, one at these doors.
+    fn is(&self, who: &Introduction) -> bool {
+        let same = self.screen == who.screen && self.remote == who.remote;
+        same && (!who.screen.is_empty() || self.doors == who.doors)
+    }
+}
+
 impl Screens {
     /// Serves a screen from now on.
     pub(super) fn connect(&self, kind: Kind, who: Introduction) -> Connected {
@@ -154,11 +162,13 @@ impl Screens {
     /// How many there are.
     pub(super) fn answered(&self, who: &Introduction) -> usize {
         let mut entries = self.entries();
-        let own = entries.values_mut().map(|entry| &mut entry.seen).filter(|seen| {
-            let same = seen.screen == who.screen && seen.remote == who.remote;
-            same && (!who.screen.is_empty() || seen.doors == who.doors)
-        });
+        let own = entries.values_mut().map(|entry| &mut entry.seen).filter(|seen| seen.is(who));
         own.map(|seen| seen.answered_ms = Some(now_ms())).count()
+    }
+
+    /// How many of those are connected now.
+    pub(super) fn connected(&self, who: &Introduction) -> usize {
+        self.list().iter().filter(|seen| seen.is(who)).count()
     }
 
     /// Those that are connected now, by doors and age.
