@@ -39,9 +39,15 @@ const RECOVERIES: u32 = 3;
 const READINGS: u32 = 3;
 
 /// A process that ended so often in a row before it had read anything from a place, and never in good order,
-/// does not begin there once more. What it was about to read may be what ends it: mysql_async 0.37 allocates
+/// does not begin there once more. So often, since one that is killed again and again by somebody must lose
+/// nothing. What it was about to read may be what ends it: mysql_async 0.37 allocates
 /// what the header of a compressed transaction claims, before anybody can look at it.
-const STARTS_IN_VAIN: u32 = 3;
+const STARTS_IN_VAIN: u32 = 8;
+
+/// After more than one start in vain, so many commits are saved one by one, and the end of the binlog too:
+/// somebody who kills us again and again is not what ends us, and what does is near, for a checkpoint is a second
+/// old at most.
+const SAVED_ONE_BY_ONE: u32 = 1000;
 
 /// Offsets in a dump request have 32 bits.
 const LARGEST_OFFSET: u64 = u32::MAX as u64;
@@ -198,6 +204,7 @@ impl Follower {
         let mut swept = Instant::now();
         let mut saved = Instant::now();
         let mut moved = true;
+        let mut save_each = if self.starts_in_vain > 1 { SAVED_ONE_BY_ONE } else { 0 };
         let mut report = tokio::time::interval(REPORT_EVERY);
         loop {
             // Not before the server has sent something of the file: it may not have the position. By GTID the
@@ -211,6 +218,10 @@ impl Follower {
                 caught_up = true;
                 backoff.reset();
                 self.caught_up();
+                if save_each > 0 {
+                    save_each = 0;
+                    self.saver.save(self.checkpoint()).await;
+                }
             }
             let due = self.looks.due();
             if due.is_some_and(|due| due <= Instant::now()) {
@@ -268,6 +279,11 @@ impl Follower {
                 self.starts_in_vain = 0;
                 self.ahead.passed(at);
                 moved = true;
+            }
+            if moved && save_each > 0 {
+                save_each -= 1;
+                (saved, moved) = (Instant::now(), false);
+                self.saver.save(self.checkpoint()).await;
             }
             // A stream that never pauses does not let the timer's turn come.
             if moved && saved.elapsed() >= SAVE_EVERY {

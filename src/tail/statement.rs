@@ -99,13 +99,16 @@ fn define(first: &str, query: &[u8], names: Names<'_>) -> Statement {
     })
 }
 
-/// The name of the table in a CREATE TABLE, as it stands there.
+/// The name of the table in a CREATE TABLE, as it stands there; all of the query if there is a comment before it.
 fn created(query: &[u8]) -> Option<&[u8]> {
     let mut words = Words(query);
     words.by_ref().find(|word| word == "TABLE")?;
     let mut name = words.0.trim_ascii_start();
     if words.next().as_deref() == Some("IF") {
         name = words.by_ref().find(|word| word == "EXISTS").map(|_| words.0)?.trim_ascii_start();
+    }
+    if name.starts_with(b"/*") || name.starts_with(b"--") || name.starts_with(b"#") {
+        return Some(query);
     }
     let mut quoted = false;
     let mut dot = false;
@@ -234,6 +237,7 @@ mod tests {
         check("CREATE TABLE IF NOT EXISTS vdooropen (a int)", Definition(Swapped));
         check("CREATE TABLE IF NOT EXISTS `access` . `vdooropen`(a int)", Definition(Swapped));
         check("create or replace table access.vdooropen (a int)", Definition(Swapped));
+        check("CREATE OR REPLACE TABLE /* anew */ vdooropen (a int)", Definition(Swapped));
         check("CREATE TABLE v_new LIKE vdooropen", Nothing);
         check("CREATE TABLE `v new` LIKE `vdooropen`", Nothing);
         check("CREATE TABLE v_new(a int) SELECT * FROM vdooropen", Nothing);

@@ -344,7 +344,7 @@ async fn a_transaction_that_ends_the_process_again_and_again_is_read_from_the_ta
         let rewrite = always(fits, |event| claim(event, |_| 1 << 46));
         let (mut scene, _rewriter) = scene(kind, &["--binlog-transaction-compression=ON"], rewrite).await;
         scene.sql(&[&swipe(1)]).await;
-        for _ in 0..3 {
+        for _ in 0..8 {
             assert!(!scene.doorcast.ended().await.success(), "{kind}");
             scene.doorcast.start_again().await;
         }
