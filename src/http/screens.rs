@@ -8,11 +8,11 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use serde::Serialize;
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 
 use crate::{people::Greeting, status::now_ms};
 
@@ -280,4 +280,31 @@ impl Drop for Connected {
 
 fn is_at(doors: &[String], door: &str) -> bool {
     doors.is_empty() || doors.iter().any(|own| own == door)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn named(screen: String) -> Introduction {
+        Introduction { screen, doors: vec![], remote: "127.0.0.1".into() }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn over_a_day_screens_that_do_not_come_back_are_forgotten() {
+        let screens = Screens::default();
+        let open = screens.connect(Kind::Events, named("lobby".into()));
+        for number in 0..24 * 360 {
+            drop(screens.connect(Kind::Poll, named(format!("passing {number}"))));
+            drop(screens.connect(Kind::Poll, named("faithful".into())));
+            tokio::time::advance(Duration::from_secs(10)).await;
+            let names: Vec<String> = screens.list().into_iter().map(|seen| seen.screen).collect();
+            assert!(names.contains(&"lobby".into()) && names.contains(&"faithful".into()), "{names:?}");
+            assert!(names.len() <= 2 + 4, "{names:?}");
+        }
+        tokio::time::advance(POLLS_WITHIN).await;
+        assert_eq!(screens.list().len(), 1, "a stream stays as long as it is open");
+        drop(open);
+        assert_eq!(screens.entries().len(), 0);
+    }
 }
