@@ -131,7 +131,7 @@ async fn a_card_is_welcomed_by_keyboard() {
     desk.tab_to("valid_from").await;
     desk.reception.press(&format!("01012099{ENTER}")).await;
     desk.saved().await;
-    desk.reception.until("document.querySelector('#list .off bdi').textContent === '李雷'").await;
+    desk.reception.until("(document.querySelector('#list .off bdi') || {}).textContent === '李雷'").await;
     assert_eq!(desk.focused().await, "Edit: 李雷");
     assert!(desk.people().contains("2099-01-01"), "{}", desk.people());
     desk.hall.swipe(CARD).await;
