@@ -3,6 +3,9 @@
 //!
 //! Sources: MySQL Internals, "Binary Log Event"; MariaDB Knowledge Base, "Replication Protocol".
 
+use std::io::Read;
+
+use flate2::read::ZlibDecoder;
 use mysql_async::binlog::events::Event;
 
 use super::gtid::Gtid;
@@ -100,6 +103,23 @@ pub(super) fn query_parts(data: &[u8]) -> Option<(&[u8], &[u8])> {
     Some((schema, rest.get(1..)?))
 }
 
+/// The text of a compressed QUERY event: a byte with the algorithm, 0 for zlib, and how many bytes of length
+/// follow; the length, highest byte first; the stream. Source: MariaDB's `binlog_buf_uncompress`. `None` if it is
+/// anything else, or longer than a statement is on a server with the usual `max_allowed_packet`.
+pub(super) fn inflate(packed: &[u8]) -> Option<Vec<u8>> {
+    const COMPRESSED: u8 = 0x80;
+    const LARGEST_BYTES: u64 = 16 << 20;
+    let (head, rest) = packed.split_first()?;
+    let (len, stream) = rest.split_at_checked(usize::from(head & 0x07))?;
+    let len = len.iter().try_fold(0_u64, |len, byte| len.checked_mul(256)?.checked_add((*byte).into()))?;
+    if head & 0xf0 != COMPRESSED || len > LARGEST_BYTES {
+        return None;
+    }
+    let mut text = Vec::new();
+    ZlibDecoder::new(stream).take(len + 1).read_to_end(&mut text).ok()?;
+    (text.len() as u64 == len).then_some(text)
+}
+
 /// The GTID of a MariaDB GTID event, and whether its group is one event.
 pub(super) fn mariadb_gtid(data: &[u8], server: u32) -> Option<(Gtid, bool)> {
     let (sequence, rest) = data.split_first_chunk::<8>()?;
@@ -175,6 +195,20 @@ mod tests {
         assert_eq!(next_offset(100, 50), 100, "an older one");
         assert_eq!(next_offset((1 << 32) - 10, 90), (1 << 32) + 90);
         assert_eq!(next_offset((1 << 32) + 90, 190), (1 << 32) + 190);
+    }
+
+    #[test]
+    fn a_compressed_statement_is_read_if_it_is_whole() {
+        let stream = [0x78, 0x9c, 0x4b, 0x4c, 0x4c, 0x04, 0x00, 0x02, 0x49, 0x01, 0x24];
+        let packed = |head: &[u8]| [head, &stream].concat();
+        assert_eq!(inflate(&packed(&[0x81, 3])).as_deref(), Some(&b"aaa"[..]));
+        assert_eq!(inflate(&packed(&[0x82, 0, 3])).as_deref(), Some(&b"aaa"[..]));
+        for head in [&[0x81, 2][..], &[0x81, 4], &[0x91, 3], &[0x01, 3], &[0x84, 255, 255, 255, 255]] {
+            assert_eq!(inflate(&packed(head)), None, "{head:?}");
+        }
+        for len in 0..stream.len() + 2 {
+            assert_eq!(inflate(packed(&[0x81, 3]).get(..len).unwrap_or_default()), None, "{len} bytes");
+        }
     }
 
     #[test]
