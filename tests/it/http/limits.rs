@@ -167,12 +167,19 @@ async fn a_flood_of_connections_passes() {
     let site = Site::with(settings, Limits::default()).await;
     let mut stream = Raw::get(&site, "/events").await;
     stream.until("hello").await.unwrap();
+    let mut inside = Raw::get(&site, "/livez").await;
+    inside.until("alive").await.unwrap();
     let mut flood = Vec::new();
     for _ in 0..400 {
         flood.push(Raw::open(&site).await);
     }
     // Those beyond all limits are closed without a word.
     flood.pop().unwrap().rest().await;
+    inside.send(b"GET /metrics HTTP/1.1\r\nhost: door\r\n\r\n").await;
+    let metrics = inside.until("doorcast_feed_rows").await.unwrap();
+    let open = metrics.lines().find_map(|line| line.strip_prefix("doorcast_connections ")).unwrap();
+    let open: usize = open.trim().parse().unwrap();
+    assert!(open <= 20 + 256, "{open} connections");
     site.publish([1]);
     stream.until("id: 1-1\n").await.unwrap();
     drop(flood);
@@ -213,6 +220,19 @@ async fn shutdown_ends_streams_with_retry() {
     idle.rest().await;
     site.stopped().await.unwrap();
     assert!(begun.elapsed() < Duration::from_secs(10));
+}
+
+// While the last streams end nobody is let in any more.
+#[tokio::test]
+async fn shutdown_refuses_new_connections_at_once() {
+    let settings = Settings { drain: Duration::from_secs(3600), ..Settings::default() };
+    let site = Site::with(settings, Limits::default()).await;
+    let mut half = Raw::open(&site).await;
+    half.send(b"GET /livez HTTP/1.1\r\nhos").await;
+    site.stop();
+    within("a refusal", async { while tokio::net::TcpStream::connect(site.addr).await.is_ok() {} }).await;
+    drop(half);
+    site.stopped().await.unwrap();
 }
 
 // A client that does not read can't put off the end.
