@@ -20,9 +20,16 @@ use tokio::{
     process::{Child, Command},
 };
 
+use crate::deadline::deadline;
 use crate::site::{Site, card, client, encode, swipe, time, within};
 
 const STARTED: &str = "ChromeDriver was started successfully on port ";
+
+/// Keys, as the protocol of drivers names them.
+pub(crate) const TAB: char = '\u{e004}';
+pub(crate) const ENTER: char = '\u{e007}';
+pub(crate) const ESCAPE: char = '\u{e00c}';
+const SHIFT: char = '\u{e008}';
 
 /// A browser with one page.
 pub(crate) struct Browser {
@@ -105,6 +112,20 @@ impl Browser {
 
     /// Waits until an expression is true, looking at each change of the page.
     pub(crate) async fn until(&self, expression: &str) {
+        assert_eq!(self.looks_for(expression, "").await, true, "{expression}");
+    }
+
+    /// The same, for longer than one script may run.
+    pub(crate) async fn until_at_last(&self, expression: &str) {
+        deadline(async {
+            while self.looks_for(expression, "setTimeout(function () { done(look()); }, 15000);").await
+                != true
+            {}
+        })
+        .await;
+    }
+
+    async fn looks_for(&self, expression: &str, otherwise: &str) -> Value {
         let script = format!(
             "var done = arguments[arguments.length - 1];
              var look = function () {{
@@ -113,12 +134,39 @@ impl Browser {
                return true;
              }};
              if (!look()) {{
+               {otherwise}
                var observer = new MutationObserver(function () {{ if (look()) {{ observer.disconnect(); }} }});
                observer.observe(document,
                  {{subtree: true, childList: true, characterData: true, attributes: true}});
              }}"
         );
-        self.command("/execute/async", json!({ "script": script, "args": [] })).await;
+        self.command("/execute/async", json!({ "script": script, "args": [] })).await
+    }
+
+    /// Presses keys one after the other, as a person at the keyboard does.
+    pub(crate) async fn press(&self, keys: &str) {
+        let strokes: Vec<Value> = keys
+            .chars()
+            .flat_map(|key| ["keyDown", "keyUp"].map(|way| json!({"type": way, "value": key.to_string()})))
+            .collect();
+        self.command("/actions", json!({"actions": [{"type": "key", "id": "keyboard", "actions": strokes}]}))
+            .await;
+    }
+
+    /// Presses a key while Shift is held.
+    pub(crate) async fn press_with_shift(&self, key: char) {
+        let stroke = |way, key: char| json!({"type": way, "value": key.to_string()});
+        let strokes =
+            [stroke("keyDown", SHIFT), stroke("keyDown", key), stroke("keyUp", key), stroke("keyUp", SHIFT)];
+        self.command("/actions", json!({"actions": [{"type": "key", "id": "keyboard", "actions": strokes}]}))
+            .await;
+    }
+
+    /// Chooses a file of this machine in a file field.
+    pub(crate) async fn choose(&self, selector: &str, file: &Path) {
+        let found = self.command("/element", json!({"using": "css selector", "value": selector})).await;
+        let element = found.as_object().unwrap().values().next().unwrap().as_str().unwrap().to_owned();
+        self.command(&format!("/element/{element}/value"), json!({"text": file.to_str().unwrap()})).await;
     }
 
     /// Pictures the page at the sizes of screens, light and dark, where asked for.

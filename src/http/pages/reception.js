@@ -15,27 +15,31 @@
       reception: 'Reception', skip: 'Skip to people', unknown: 'Unknown cards', screens: 'Screens',
       people: 'People who are greeted', add: 'Add a person', search: 'Search by name, title or message',
       testDoor: 'Show a test at door', show: 'Show', welcome: 'Welcome this card', edit: 'Edit', door: 'door ',
-      doors: 'Doors (1, 2; empty: all)', allDoors: 'all doors', times: ' times', ago: ' ago', card: 'Card id',
+      doors: 'Doors', allDoors: 'all doors', times: ' times', ago: ' ago', card: 'Card id',
       name: 'Name', title: 'Title', message: 'Message', from: 'From (day)', to: 'Until (day)', priority: 'Priority',
       lang: 'Language', asSite: 'As the site', photo: 'Photo', choose: 'Choose a photo', noPhoto: 'No photo',
       save: 'Save', cancel: 'Cancel', remove: 'Delete', save2: 'Saved', removed: 'Deleted: ',
       hint: 'May hold {name} {title} {greeting} {door}. Empty: as for everybody.',
       noCards: 'None yet. Hold a card to a reader, and it appears here.', noScreens: 'None is connected.',
       noPeople: 'Nobody yet.', newPerson: 'New person', shown: 'Shown on screens: ', away: 'The server does not answer.',
-      tooLarge: 'The photo is larger than 2 MB.', notToday: 'not today', sure: 'Really delete? Press again.',
+      tooLarge: 'The photo is larger than 2 MB.', notPhoto: 'A photo is a JPEG or a PNG file.',
+      notToday: 'not today', sure: 'Really delete? Press again.',
       preview: 'Preview: ', line: 'Line ', bad: 'The people file cannot be used; the last good one is still in use:',
-      warn: 'To look at in the people file:', quiet: 'never answered', answered: 'answered ', of: ' of '
+      warn: 'To look at in the people file:', quiet: 'never answered', answered: 'answered ', of: ' of ', person: ' person', persons: ' people',
+      since: 'from ', until: 'until '
     },
     zh: {
       reception: '前台', skip: '跳到人员', unknown: '未登记的卡', screens: '屏幕', people: '迎宾名单', add: '添加人员',
       search: '按姓名、称谓、留言查找', testDoor: '测试显示，门号', show: '显示', welcome: '迎接此卡', edit: '编辑', door: '门 ',
-      doors: '门（1, 2；空：全部）', allDoors: '所有门', times: ' 次', ago: '前', card: '卡号', name: '姓名', title: '称谓',
+      doors: '门号', allDoors: '所有门', times: ' 次', ago: '前', card: '卡号', name: '姓名', title: '称谓',
       message: '留言', from: '起始日', to: '截止日', priority: '优先级', lang: '语言', asSite: '默认', photo: '照片',
       choose: '选择照片', noPhoto: '不用照片', save: '保存', cancel: '取消', remove: '删除', save2: '已保存', removed: '已删除：',
       hint: '可用 {name} {title} {greeting} {door}。空：与众人相同。', noCards: '暂无。刷一下卡，就会出现在这里。',
       noScreens: '没有已连接的屏幕。', noPeople: '暂无人员。', newPerson: '新人员', shown: '已显示，屏幕数：',
-      away: '服务器没有应答。', tooLarge: '照片超过 2 MB。', notToday: '今天不迎接', sure: '确定删除？再按一次。', preview: '预览：',
-      line: '第', bad: '名单文件无法使用，仍在用上一份：', warn: '名单文件中请注意：', quiet: '从未应答', answered: '应答于 ', of: ' / '
+      away: '服务器没有应答。', tooLarge: '照片超过 2 MB。', notPhoto: '照片须为 JPEG 或 PNG 文件。',
+      notToday: '今天不迎接', sure: '确定删除？再按一次。', preview: '预览：',
+      line: '第', bad: '名单文件无法使用，仍在用上一份：', warn: '名单文件中请注意：', quiet: '从未应答', answered: '应答于 ', of: ' / ',
+      person: ' 人', persons: ' 人', since: '自 ', until: '至 '
     }
   };
   var language = /^zh/i.test(navigator.language || '') ? 'zh' : 'en';
@@ -85,21 +89,28 @@
     if (drawn[id] === text) { return; }
     drawn[id] = text;
     var list = byId(id);
-    var focused = document.activeElement && list.contains(document.activeElement)
-      ? document.activeElement.getAttribute('data-key') : null;
+    var held = list.contains(document.activeElement);
+    var focused = held ? document.activeElement.getAttribute('data-key') : null;
     while (list.firstChild) { list.removeChild(list.firstChild); }
     if (!items.length) { list.appendChild(make('li', none, 'none')); }
     items.forEach(function (item) { list.appendChild(line(item)); });
     [].forEach.call(list.querySelectorAll('button'), function (button) {
       if (focused && button.getAttribute('data-key') === focused) { button.focus(); }
     });
+    // What had the focus is gone from the list: it stays near.
+    if (held && !list.contains(document.activeElement)) { list.focus(); }
   }
 
+  // The parts of the detail are kept apart, since each may be written in a direction of its own.
   function line(name, detail, nameClass) {
     var li = make('li');
     var div = make('div');
-    div.appendChild(make('b', name, nameClass)).dir = 'auto';
-    div.appendChild(make('small', detail)).dir = 'auto';
+    div.appendChild(make('b')).appendChild(make('bdi', name, nameClass));
+    var small = div.appendChild(make('small'));
+    detail.filter(Boolean).forEach(function (part, index) {
+      if (index) { small.appendChild(document.createTextNode(' · ')); }
+      small.appendChild(make('bdi', part));
+    });
     li.appendChild(div);
     return li;
   }
@@ -123,14 +134,20 @@
     return doors.length ? words.door + doors.join(', ') : words.allDoors;
   }
 
+  function daysOf(one) {
+    if (one.valid_from && one.valid_from === one.valid_to) { return one.valid_from; }
+    if (one.valid_from && one.valid_to) { return one.valid_from + ' – ' + one.valid_to; }
+    return one.valid_from ? words.since + one.valid_from : one.valid_to ? words.until + one.valid_to : '';
+  }
+
   function look() {
     if (document.hidden) { return; }
     ask('GET', 'unknown', null, function (error, answer) {
       if (error) { return say(error, true); }
       if (byId('said').className === 'bad') { say(''); }
       draw('unknown', answer.unknown, words.noCards, function (card) {
-        var times = card.times > 1 ? ' · ' + card.times + words.times : '';
-        var li = line(card.card, clock(card.seen_ms) + ' · ' + words.door + card.door + times, 'code');
+        var times = card.times > 1 ? card.times + words.times : '';
+        var li = line(card.card, [clock(card.seen_ms), words.door + card.door, times], 'code');
         li.appendChild(press(words.welcome, card.handle, card.card, function () { edit(null, card); }));
         return li;
       });
@@ -139,7 +156,7 @@
       if (error) { return; }
       draw('screens', answer.screens, words.noScreens, function (screen) {
         var seen = screen.answered_ms ? words.answered + clock(screen.answered_ms) : words.quiet;
-        return line(screen.screen || screen.remote, doorsOf(screen.doors) + ' · ' + seen);
+        return line(screen.screen || screen.remote, [doorsOf(screen.doors), seen]);
       });
     });
     people();
@@ -148,8 +165,8 @@
   function people() {
     ask('GET', 'people?q=' + encodeURIComponent(byId('search').value), null, function (error, answer) {
       if (error) { return; }
-      byId('count').textContent = answer.people.length < answer.total ? answer.people.length + words.of + answer.total
-        : String(answer.total);
+      byId('count').textContent = (answer.people.length < answer.total ? answer.people.length + words.of : '') +
+        answer.total + (answer.total === 1 ? words.person : words.persons);
       showFile(answer.file || {});
       draw('list', answer.people, words.noPeople, person);
     });
@@ -167,9 +184,8 @@
   }
 
   function person(one) {
-    var days = one.valid_from || one.valid_to ? one.valid_from + ' – ' + one.valid_to : '';
-    var detail = [one.title, doorsOf(one.doors), days, one.today ? '' : words.notToday, one.card].filter(Boolean);
-    var li = line(one.name, detail.join(' · '));
+    var li = line(one.name, [one.title, doorsOf(one.doors), daysOf(one), one.card]);
+    if (!one.today) { li.querySelector('b').appendChild(make('span', words.notToday, 'tag')); }
     var face = make(one.photo_url ? 'img' : 'span', one.photo_url ? undefined : one.name.slice(0, 1), 'face');
     if (one.photo_url) {
       face.alt = '';
@@ -259,6 +275,7 @@
     var file = byId('file').files[0];
     byId('file').value = '';
     if (!file) { return; }
+    if (!/^image\/(jpeg|png)$/.test(file.type)) { return wrong(words.notPhoto); }
     if (file.size > PHOTO_BYTES) { return wrong(words.tooLarge); }
     ask('POST', 'photo', file, function (text, answer) {
       if (!open) { return; }
@@ -274,7 +291,9 @@
 
   var previewer = null;
 
-  function previewSoon() {
+  function previewSoon(event) {
+    // What is wrong with a file is said at once, and stays until something else is done.
+    if (event.target === byId('file')) { return; }
     clearTimeout(previewer);
     previewer = setTimeout(preview, PREVIEW_MS);
   }
@@ -339,6 +358,7 @@
   [].forEach.call(document.querySelectorAll('[data-say]'), function (node) {
     node.textContent = words[node.getAttribute('data-say')];
   });
+  byId('doors').placeholder = words.allDoors;
   byId('search').placeholder = words.search;
   byId('search').setAttribute('aria-label', words.search);
   byId('search').oninput = function () {
