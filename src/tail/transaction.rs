@@ -287,15 +287,18 @@ impl Assembler {
             }
             Statement::Commit => return self.commit(event),
             Statement::Rollback => {
-                // Logged only when a table without transactions was written to: those rows stay.
+                // Logged only when a table without transactions was written to: those rows stay, and the others never
+                // were.
                 let wrote = self.open.as_ref().is_some_and(|open| !open.is_empty());
                 if wrote {
+                    self.drop_rows();
                     self.reread(Reread::Rollback);
                 }
                 return self.commit(event);
             }
             Statement::RollbackTo => {
                 if self.open.as_ref().is_some_and(|open| !open.rows.is_empty()) {
+                    self.drop_rows();
                     self.reread(Reread::Rollback);
                 }
             }

@@ -123,6 +123,30 @@ async fn rows_that_a_rollback_can_not_undo_arrive() {
     .await;
 }
 
+/// Their images are in the binlog, for the sake of the other table.
+#[tokio::test]
+async fn rows_that_are_rolled_back_are_never_shown() {
+    each_kind(async |kind| {
+        let mut options = vec!["--binlog-format=MIXED"];
+        if kind.starts_with("mysql") {
+            options.extend(["--gtid-mode=OFF", "--enforce-gtid-consistency=OFF"]);
+        }
+        let mut scene = Scene::start(kind, &options, &[]).await;
+        // What can't be repeated is logged by its rows.
+        let unsafe_swipe = "INSERT INTO vdooropen VALUES (NULL,1,LEFT(UUID(),16),'t','Y')";
+        scene.sql(&["CREATE TABLE stays (a INT) ENGINE=MyISAM"]).await;
+        for end in ["ROLLBACK", "ROLLBACK TO a"] {
+            scene
+                .sql(&["BEGIN", "SAVEPOINT a", unsafe_swipe, "INSERT INTO stays VALUES (1)", end, "COMMIT"])
+                .await;
+        }
+        scene.sql(&[&swipe(2)]).await;
+        let (rows, _scene) = scene.every_row_of_the_table_came_once().await;
+        assert_eq!(rows.len(), 2, "{kind}");
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn load_data_arrives() {
     each_kind(async |kind| {
