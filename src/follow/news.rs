@@ -24,7 +24,8 @@ impl Follower {
         let committed_ms = Some(self.looks.committed_ms());
         let mut found = self.read_news(server, table, committed_ms).await?;
         let keys = &self.keys;
-        if self.looks.looked(began, |key| !keys.is_news(key)) && !self.is_same_table(table).await? {
+        let in_doubt = self.looks.looked(began, |key| !keys.is_news(key));
+        if in_doubt && table.greatest_key().await?.is_some() && !self.is_same_table(table).await? {
             // Its rows have keys that came before.
             self.begin_epoch("keys are given out again");
             found += self.read_news(server, table, committed_ms).await?;
