@@ -57,6 +57,9 @@ pub struct Checkpoint {
     /// Nothing was told after this: the process ended in good order.
     #[serde(default)]
     pub at_rest: bool,
+    /// Starts from here that ended before anything more had been read.
+    #[serde(default)]
+    pub starts_in_vain: u32,
 }
 
 /// A [`Position`] as text.
@@ -318,6 +321,7 @@ mod tests {
             replica_id: 1 << 31,
             saved_at_ms: 1_700_000_000_000,
             at_rest: true,
+            starts_in_vain: 2,
         }
     }
 
@@ -388,5 +392,13 @@ mod tests {
         assert_eq!(runs, [(1, 3), (6, 6), (5, 5), (7, 8)]);
         assert_eq!(from_runs(&runs, 100), keys);
         assert_eq!(from_runs(&runs, 3), [5, 7, 8]);
+    }
+
+    #[test]
+    fn runs_out_of_a_file_may_go_to_the_end_of_what_a_key_can_be() {
+        assert_eq!(from_runs(&[(Key::MIN, Key::MIN + 1)], 100), [Key::MIN, Key::MIN + 1]);
+        assert_eq!(from_runs(&[(Key::MIN, Key::MAX)], 2), [Key::MAX - 1, Key::MAX]);
+        assert_eq!(from_runs(&[(5, 4), (Key::MAX, Key::MIN)], 100), []);
+        assert_eq!(to_runs([Key::MAX, Key::MIN]), [(Key::MAX, Key::MAX), (Key::MIN, Key::MIN)]);
     }
 }

@@ -141,7 +141,7 @@ impl Follower {
     pub(super) fn begin_epoch(&mut self, reason: &'static str) {
         self.keys.begin_epoch();
         self.ahead = Ahead::default();
-        self.unlogged.clear();
+        self.unlogged = None;
         if self.looks.give_up() {
             let reason = "rows were inserted by statements, and removed before they could be read";
             warn!(reason, "rows are lost");

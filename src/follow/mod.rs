@@ -104,8 +104,8 @@ pub struct Follower {
     keys: Keys,
     ahead: Ahead,
     looks: Looks,
-    /// Keys that the table has and the binlog has not brought, as of the last sweep.
-    unlogged: HashSet<Key>,
+    /// What a sweep found in the table that the binlog had not brought.
+    unlogged: Option<Unlogged>,
     /// The feed has its history, and the position is known.
     begun: bool,
     /// The binlog has been read: from now on no problem ends the process.
@@ -117,6 +117,8 @@ pub struct Follower {
     told_is_known: bool,
     /// Behind which place the binlog could not be read the last time, and how often in a row.
     unreadable: Option<(FileOffset, u32)>,
+    /// Starts from the position that ended before anything more had been read, with this one.
+    starts_in_vain: u32,
     stop: watch::Receiver<bool>,
 }
 
@@ -126,6 +128,14 @@ struct Ahead {
     keys: HashSet<Key>,
     /// Where the binlog ended when the last of them had been read; `None` while that is not known.
     until: Option<FileOffset>,
+}
+
+/// Keys that the table has and the binlog has not brought.
+#[derive(Debug)]
+struct Unlogged {
+    keys: HashSet<Key>,
+    /// Where the binlog ended when they had been seen: what has not come up to there was not logged.
+    until: FileOffset,
 }
 
 /// Bounds what a checkpoint can make us allocate.
@@ -163,12 +173,13 @@ impl Follower {
             keys: Keys::new(1, capacity),
             ahead: Ahead::default(),
             looks: Looks::default(),
-            unlogged: HashSet::new(),
+            unlogged: None,
             begun: false,
             followed: false,
             heard: false,
             told_is_known: true,
             unreadable: None,
+            starts_in_vain: 0,
             stop,
         };
         let Some(checkpoint) = checkpoint else { return Ok(follower) };
@@ -190,6 +201,9 @@ impl Follower {
         self.position = Some(checkpoint.position.parse().map_err(FollowError::Configuration)?);
         self.server = Some(checkpoint.server);
         self.told_is_known = checkpoint.at_rest;
+        if !checkpoint.at_rest {
+            self.starts_in_vain = checkpoint.starts_in_vain.saturating_add(1);
+        }
         self.keys = Keys::restore(
             checkpoint.epoch,
             checkpoint.greatest_key,
@@ -223,7 +237,11 @@ impl Follower {
         };
         if self.followed {
             let at_rest = self.told_is_known;
-            self.saver.offer(self.checkpoint().map(|checkpoint| Checkpoint { at_rest, ..checkpoint }));
+            self.saver.offer(self.checkpoint().map(|checkpoint| Checkpoint {
+                at_rest,
+                starts_in_vain: 0,
+                ..checkpoint
+            }));
         }
         self.saver.finish().await;
         history.abort();
@@ -296,6 +314,7 @@ impl Follower {
             replica_id: self.replica_id,
             saved_at_ms: now_ms(),
             at_rest: false,
+            starts_in_vain: self.starts_in_vain,
         })
     }
 }

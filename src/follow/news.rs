@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
-use super::{BATCH, Follower, ended::Ended};
+use super::{BATCH, Follower, Unlogged, ended::Ended};
 use crate::{
     id::Key,
     link::{Server, binlog_end},
@@ -34,10 +34,15 @@ impl Follower {
         Ok(())
     }
 
-    /// Compares the table with what the binlog brought, while it brings nothing. A row that was there the
-    /// last time too, and still has not come, was not logged.
+    /// Compares the table with what the binlog brought. A row that is there, and has not come when the binlog
+    /// has been read to where it ended then, was not logged. Not so before: a large transaction takes its
+    /// time to come, and so does everything behind it.
     pub(super) async fn sweep(&mut self, server: &Server, table: &mut Table) -> Result<(), Ended> {
         if self.keys.begins_with_the_next() {
+            return Ok(());
+        }
+        if !self.has_reached_unlogged() {
+            debug!("the binlog is still to bring what the table had");
             return Ok(());
         }
         let keys = match table.keys_between(self.keys.look_after(), Key::MAX, PAGE).await {
@@ -49,24 +54,42 @@ impl Follower {
             keys => keys?,
         };
         let news: HashSet<Key> = keys.into_iter().filter(|key| self.keys.is_news(*key)).collect();
-        let mut unlogged: Vec<Key> = news.intersection(&self.unlogged).copied().collect();
-        self.unlogged = news;
-        if !unlogged.is_empty() {
-            unlogged.sort_unstable();
-            let mut rows = Vec::new();
-            for key in unlogged {
-                rows.extend(table.rows_between(key - 1, key, 1).await?);
-            }
-            let found = self.tell_ahead(rows, server, table, None).await?;
-            warn!(
-                rows = found,
-                "rows are in the table that the binlog did not bring, they are told now. Does somebody insert with \
-                 SET sql_log_bin=0?"
-            );
-            self.status.unlogged.add(found as u64);
-            self.unlogged.clear();
+        let before = self.unlogged.take();
+        if news.is_empty() {
+            return Ok(());
         }
+        let mut unlogged: Vec<Key> =
+            before.map(|before| news.intersection(&before.keys).copied().collect()).unwrap_or_default();
+        if unlogged.is_empty() {
+            // Asked for behind the look: what the look saw stands before it.
+            let until = binlog_end(table.conn(), server).await?.at;
+            debug!(rows = news.len(), %until, "the table has rows that the binlog did not bring yet");
+            self.unlogged = Some(Unlogged { keys: news, until });
+            return Ok(());
+        }
+        unlogged.sort_unstable();
+        let mut rows = Vec::new();
+        for key in unlogged {
+            rows.extend(table.rows_between(key - 1, key, 1).await?);
+        }
+        let found = self.tell_ahead(rows, server, table, None).await?;
+        warn!(
+            rows = found,
+            "rows are in the table that the binlog did not bring, they are told now. Does somebody insert with \
+             SET sql_log_bin=0?"
+        );
+        self.status.unlogged.add(found as u64);
         Ok(())
+    }
+
+    /// Whether the binlog has been read to where it ended when the last sweep found rows, if it did.
+    fn has_reached_unlogged(&self) -> bool {
+        let at = self.position.as_ref().map(|position| &position.at).filter(|at| at.is_known());
+        match (&self.unlogged, at) {
+            (Some(unlogged), Some(at)) => at.reaches(&unlogged.until),
+            // By GTID alone the place is not known before the first commit.
+            _ => true,
+        }
     }
 
     /// The position was lost: whatever the table has and we have not told comes now.

@@ -11,6 +11,7 @@ use tracing::debug;
 
 use super::{
     commit::{Commit, Malformed, Reread, TableName},
+    compressed::{inflated, unpacked},
     event::{self, *},
     gtid::Gtid,
     position::FileOffset,
@@ -77,6 +78,8 @@ pub(super) struct Assembler {
     insert_id: Option<u64>,
     /// Where the compressed transaction ends that the events come from: they have no position.
     payload_end: Option<u32>,
+    /// See [`LARGEST_TRANSACTION_BYTES`].
+    largest_bytes: usize,
 }
 
 impl Assembler {
@@ -95,6 +98,7 @@ impl Assembler {
             open: None,
             insert_id: None,
             payload_end: None,
+            largest_bytes: LARGEST_TRANSACTION_BYTES,
         }
     }
 
@@ -125,6 +129,11 @@ impl Assembler {
     ) -> Result<Step, Malformed> {
         let header = event.header();
         let data = event.data();
+        // For instance behind the end of a compressed transaction that claims to be longer than it is: all
+        // zeros, as many as it claims.
+        if header.event_size() < HEADER_BYTES {
+            return Err(Malformed("event header of an"));
+        }
         match event.header().event_type_raw() {
             TABLE_MAP => self.table_map(data)?,
             WRITE_ROWS_V1 | WRITE_ROWS => self.write_rows(event, table_map)?,
@@ -139,7 +148,10 @@ impl Assembler {
             | MARIADB_DELETE_ROWS_COMPRESSED => {}
             MARIADB_WRITE_ROWS_COMPRESSED_V1 | MARIADB_WRITE_ROWS_COMPRESSED => {
                 if self.is_followed(table_id(data)?) {
-                    self.reread(Reread::Image);
+                    match unpacked(event) {
+                        Some(event) => self.write_rows(&event, table_map)?,
+                        None => self.reread(Reread::Image),
+                    }
                 }
             }
             XID => return Ok(self.commit(event)),
@@ -241,7 +253,7 @@ impl Assembler {
             }
         };
         let open = self.open.get_or_insert_default();
-        if open.bytes > LARGEST_TRANSACTION_BYTES {
+        if open.bytes > self.largest_bytes {
             return Ok(());
         }
         let rows_before = open.rows.len();
@@ -255,7 +267,7 @@ impl Assembler {
             Some(Ok(())) => {
                 let added = open.rows.get(rows_before..).unwrap_or_default();
                 open.bytes += added.iter().map(EncodedRow::memory_bytes).sum::<usize>();
-                if open.bytes > LARGEST_TRANSACTION_BYTES {
+                if open.bytes > self.largest_bytes {
                     open.rows = Vec::new();
                     self.reread(Reread::TooLarge);
                 }
@@ -323,7 +335,7 @@ impl Assembler {
     /// MariaDB's compressed QUERY. One that can't be read may have done anything.
     fn compressed_query(&mut self, event: &Event) -> Result<Step, Malformed> {
         let (schema, packed) = query_parts(event.data()).ok_or(Malformed("QUERY"))?;
-        if let Some(query) = inflate(packed) {
+        if let Some(query) = inflated(packed) {
             return Ok(self.statement(event, schema, &query));
         }
         let lone = self.open.is_none();
@@ -469,3 +481,6 @@ impl Open {
         self.rows.is_empty() && self.reread.is_none() && self.change.is_none()
     }
 }
+
+#[cfg(test)]
+mod tests;

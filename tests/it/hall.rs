@@ -3,6 +3,7 @@
 //!
 //! `DOORCAST_LONG=1` makes outages as long as the ones that the screen is promised to outlast.
 
+mod old_engine;
 mod outage;
 mod pace;
 mod reception;

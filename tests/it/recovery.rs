@@ -5,6 +5,7 @@ use doorcast::demo::server::PrivateServer;
 use mysql_async::{Conn, prelude::Queryable};
 
 use crate::{
+    proxy::Way,
     scene::{Scene, swipe, url},
     servers::{self, PASSWORD, each_kind},
 };
@@ -381,6 +382,39 @@ async fn compressed_binlogs_lose_nothing() {
     .await;
 }
 
+/// The order of commits is that of the binlog; the table would give them in the order of keys.
+#[tokio::test]
+async fn compressed_rows_come_straight_from_the_binlog() {
+    each_kind(async |kind| {
+        if !kind.starts_with("mariadb") {
+            return; // compresses transactions, or nothing
+        }
+        let options = ["--log-bin-compress=ON", "--log-bin-compress-min-len=10"];
+        let mut scene = Scene::start(kind, &options, &[]).await;
+        let many: Vec<String> = (1..=2000).rev().map(|key| format!("({key},3,'00A1','t','Y')")).collect();
+        scene
+            .sql(&[
+                "INSERT INTO vdooropen VALUES (5000,1,'00A1','t','Y'), (4000,2,'00A2','t','N')",
+                &format!("INSERT INTO vdooropen VALUES {}", many.join(",")),
+            ])
+            .await;
+        scene.read(2002).await;
+        let status = scene.status().await;
+        assert_eq!(status["table_reads"], 0, "{kind}: {status}");
+        let events: Vec<mysql_async::Row> =
+            scene.conn.query("SHOW BINLOG EVENTS IN 'binlog.000001'").await.unwrap();
+        let compressed = events.iter().filter(|event| {
+            event.get::<String, _>("Event_type").is_some_and(|name| name == "Write_rows_compressed_v1")
+        });
+        assert!(compressed.count() >= 2, "{kind}: the server did compress");
+        let (rows, _scene) = scene.every_row_of_the_table_came_once().await;
+        let ids: Vec<&str> = rows.iter().map(|(id, _)| id.as_str()).collect();
+        assert_eq!(&ids[..4], ["1-5000", "1-4000", "1-2000", "1-1999"], "{kind}");
+        assert_eq!(rows.len(), 2003, "{kind}");
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn row_metadata_of_any_kind_is_fine() {
     each_kind(async |kind| {
@@ -547,6 +581,29 @@ async fn rows_without_binlog_are_found_by_the_table_and_said() {
                  sql_log_bin=0?",
             )
             .await;
+    })
+    .await;
+}
+
+/// The link that brings the binlog stands still while the one for queries does not: the table shows rows
+/// long before the binlog brings them, as it does during a large transaction.
+#[tokio::test]
+async fn rows_that_the_binlog_brings_late_are_not_taken_for_unlogged() {
+    each_kind(async |kind| {
+        let (mut scene, proxy) = Scene::behind_proxy(kind, &[], &["--db-heartbeat", "3600"]).await;
+        scene.sql(&[&swipe(1)]).await;
+        scene.read(1).await;
+        // The one for queries was made before.
+        proxy.set_newest(Way::Stalled);
+        scene.sql(&[&swipe(2), &swipe(3)]).await;
+        scene.doorcast.logged("the table has rows that the binlog did not bring yet").await;
+        scene.doorcast.logged("the binlog is still to bring what the table had").await;
+        let status = scene.status().await;
+        assert_eq!((&status["unlogged"], &status["rows"]), (&0.into(), &1.into()), "{kind}: {status}");
+        proxy.set_newest(Way::Open);
+        scene.read(3).await;
+        let (rows, _scene) = scene.every_row_of_the_table_came_once().await;
+        assert_eq!(rows.len(), 4, "{kind}");
     })
     .await;
 }

@@ -3,6 +3,7 @@
 
 mod file;
 mod greetings;
+mod kiosk;
 mod process;
 mod reception;
 
