@@ -21,13 +21,19 @@ impl Follower {
     pub(super) async fn look(&mut self, server: &Server, table: &mut Table) -> Result<(), Ended> {
         self.status.table_reads.add(1);
         let began = Instant::now();
+        let committed_ms = Some(self.looks.committed_ms());
         // Once for each transaction all that may be news, however old its key.
         let after =
             if self.looks.is_last(began) { self.keys.all_news_after() } else { self.keys.most_news_after() };
-        let found = self.read_news(after, server, table, Some(self.looks.committed_ms())).await?;
+        let mut found = self.read_news(after, server, table, committed_ms).await?;
         let held = self.looks.hold().is_some();
         let keys = &self.keys;
-        self.looks.looked(began, |key| !keys.is_news(key));
+        let in_doubt = self.looks.looked(began, |key| !keys.is_news(key));
+        if in_doubt && table.greatest_key().await?.is_some() && !self.is_same_table(table).await? {
+            // Its rows have keys that came before.
+            self.begin_epoch("keys are given out again");
+            found += self.read_news(self.keys.all_news_after(), server, table, committed_ms).await?;
+        }
         if held && self.looks.hold().is_none() {
             debug!("looked for all that was to be found");
             // Otherwise a crash leads back before what was looked for, and rows that are told from now on are

@@ -41,6 +41,11 @@ pub(crate) struct Browser {
 
 impl Browser {
     pub(crate) async fn start() -> Self {
+        Self::with(&[]).await
+    }
+
+    /// With more arguments for Chromium.
+    pub(crate) async fn with(more: &[&str]) -> Self {
         let driver = std::env::var("DOORCAST_CHROMEDRIVER").unwrap_or_else(|_| "chromedriver".into());
         let mut driver = Command::new(driver)
             .arg("--port=0")
@@ -72,6 +77,7 @@ impl Browser {
             "--disable-sync",
             &format!("--user-data-dir={}", profile.path().display()),
         ];
+        let args: Vec<&str> = args.into_iter().chain(more.iter().copied()).collect();
         let options = json!({ "args": args });
         let wanted = json!({"capabilities": {"alwaysMatch": {
             "browserName": "chrome", "goog:chromeOptions": options, "timeouts": {"script": 25_000},

