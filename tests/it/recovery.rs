@@ -283,7 +283,11 @@ async fn on_lost_position_fail_ends_with_status_3_and_now_tells_of_a_gap() {
 async fn a_reset_binlog_is_noticed_even_where_the_old_offset_is_a_good_one() {
     each_kind(async |kind| {
         let mut scene = Scene::start(kind, &[], &[]).await;
-        scene.sql(&[reset_binlog(kind), &swipe(1)]).await;
+        assert!(scene.doorcast.stop().await.success());
+        scene.sql(&[reset_binlog(kind)]).await;
+        scene.doorcast.start_again().await;
+        scene.doorcast.answers("/readyz", 200).await;
+        scene.sql(&[&swipe(1)]).await;
         scene.read(1).await;
         scene.sql(&[&swipe(2)]).await;
         scene.read(2).await;
@@ -291,6 +295,22 @@ async fn a_reset_binlog_is_noticed_even_where_the_old_offset_is_a_good_one() {
         // The same statements again make a file of the same name and length; the rows are others.
         scene.sql(&["DO SLEEP(1.1)", reset_binlog(kind), &swipe(3), &swipe(4), &swipe(5)]).await;
         scene.doorcast.start_again().await;
+        let (rows, _scene) = scene.every_row_of_the_table_came_once().await;
+        assert_eq!(rows.len(), 6, "{kind}");
+    })
+    .await;
+}
+
+/// The server goes on sending the file that was.
+#[tokio::test]
+async fn a_binlog_that_is_reset_while_it_is_read_is_read_anew() {
+    each_kind(async |kind| {
+        let mut scene = Scene::start(kind, &[], &[]).await;
+        scene.sql(&[&swipe(1), &swipe(2), &swipe(3)]).await;
+        scene.read(3).await;
+        scene.sql(&[reset_binlog(kind), &swipe(4)]).await;
+        scene.read(4).await;
+        scene.sql(&[&swipe(5)]).await;
         let (rows, _scene) = scene.every_row_of_the_table_came_once().await;
         assert_eq!(rows.len(), 6, "{kind}");
     })
