@@ -50,9 +50,15 @@ impl Follower {
             }
             self.check_for_restart_of_keys(&commit.rows, table).await?;
         }
-        // If the keys of its statements have been told, the whole transaction has been.
-        let told =
+        // If the keys of its statements have been told, the whole transaction has been: unless they are given out
+        // once more.
+        let mut told =
             !commit.insert_ids.is_empty() && commit.insert_ids.iter().all(|key| !self.keys.is_news(*key));
+        let read_ahead = || commit.insert_ids.iter().all(|key| self.ahead.keys.contains(key));
+        if told && !read_ahead() && !self.is_same_table(table).await? {
+            self.begin_epoch("keys are given out again");
+            told = false;
+        }
         if let (Some(why), Some(before), false) = (commit.reread, &self.position, told) {
             debug!(reason = why.reason(), "the table is to tell which rows came");
             self.looks.ask(why.names_table(), commit.insert_ids, before.clone(), commit.committed_ms);

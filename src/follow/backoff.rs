@@ -14,9 +14,9 @@ pub(super) struct Backoff {
 impl Backoff {
     /// The next wait: between half of the step and the whole.
     pub(super) fn next(&mut self) -> Duration {
-        let step = FIRST.saturating_mul(1 << self.attempts.min(16)).min(LONGEST);
+        let step = FIRST.saturating_mul(2 << self.attempts.min(16)).min(LONGEST);
         self.attempts = self.attempts.saturating_add(1);
-        step.mul_f64(0.5 + fastrand::f64() / 2.0).max(FIRST)
+        step.mul_f64(0.5 + fastrand::f64() / 2.0)
     }
 
     /// The link was of use: begin at the shortest again.
@@ -54,13 +54,24 @@ mod tests {
     fn waits_grow_from_half_a_second_to_thirty() {
         let mut backoff = Backoff::default();
         let first = backoff.next();
-        assert!(first <= FIRST.mul_f64(1.01), "{first:?}");
+        assert!((FIRST..=2 * FIRST).contains(&first), "{first:?}");
         for _ in 0..100 {
             let wait = backoff.next();
             assert!((FIRST..=LONGEST).contains(&wait), "{wait:?}");
         }
         assert!(backoff.next() >= LONGEST / 2);
         backoff.reset();
-        assert!(backoff.next() <= FIRST.mul_f64(1.01));
+        assert!(backoff.next() <= 2 * FIRST);
+    }
+
+    /// Those that lost the same server do not come back at the same moment, not even the first time.
+    #[test]
+    fn no_two_wait_alike() {
+        let waits = || {
+            let mut backoff = Backoff::default();
+            [(); 8].map(|()| backoff.next())
+        };
+        let (one, other) = (waits(), waits());
+        assert!(one.iter().zip(&other).all(|(one, other)| one != other), "{one:?} {other:?}");
     }
 }

@@ -81,8 +81,10 @@ impl Looks {
         Some(self.last.map_or(next, |last| next.max(last + apart)))
     }
 
-    /// A look that began at `began` has been made; `known` tells the keys that have been seen by now.
-    pub(super) fn looked(&mut self, began: Instant, known: impl Fn(Key) -> bool) {
+    /// A look that began at `began` has been made; `known` tells the keys that have been seen by now. Returns
+    /// whether it was the last for a transaction that has written to the table, and nobody knows what.
+    pub(super) fn looked(&mut self, began: Instant, known: impl Fn(Key) -> bool) -> bool {
+        let mut in_doubt = false;
         self.last = Some(began);
         for waiting in &mut self.waiting {
             let due = waiting.steps().iter().take_while(|wait| waiting.arrived + **wait <= began).count();
@@ -90,12 +92,15 @@ impl Looks {
         }
         self.waiting.retain(|waiting| {
             let seen = waiting.looks > 0 && waiting.keys.iter().any(|key| known(*key));
-            !seen && waiting.looks < waiting.steps().len()
+            let goes_on = !seen && waiting.looks < waiting.steps().len();
+            in_doubt |= waiting.ours && !seen && !goes_on;
+            goes_on
         });
         let oldest = self.waiting.front().map_or(u64::MAX, |waiting| waiting.commit);
         while self.told.front().is_some_and(|(commit, _)| *commit < oldest) {
             self.told.pop_front();
         }
+        in_doubt
     }
 
     /// When the newest of those that wait committed.

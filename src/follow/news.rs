@@ -21,9 +21,15 @@ impl Follower {
     pub(super) async fn look(&mut self, server: &Server, table: &mut Table) -> Result<(), Ended> {
         self.status.table_reads.add(1);
         let began = Instant::now();
-        let found = self.read_news(server, table, Some(self.looks.committed_ms())).await?;
+        let committed_ms = Some(self.looks.committed_ms());
+        let mut found = self.read_news(server, table, committed_ms).await?;
         let keys = &self.keys;
-        self.looks.looked(began, |key| !keys.is_news(key));
+        let in_doubt = self.looks.looked(began, |key| !keys.is_news(key));
+        if in_doubt && table.greatest_key().await?.is_some() && !self.is_same_table(table).await? {
+            // Its rows have keys that came before.
+            self.begin_epoch("keys are given out again");
+            found += self.read_news(server, table, committed_ms).await?;
+        }
         debug!(rows = found, "looked at the table");
         Ok(())
     }
@@ -51,6 +57,15 @@ impl Follower {
         let before = self.unlogged.take();
         if news.is_empty() {
             return Ok(());
+        }
+        if let (false, Some(position)) = (news.is_empty(), &self.position) {
+            let end = binlog_end(table.conn(), server).await?;
+            if position.at.is_known() && !end.at.reaches(&position.at) {
+                // The server still sends the file that was, and nothing comes there any more.
+                let message =
+                    format!("the binlog was reset: it ends at {end}, and was read up to {position}");
+                return Err(Ended::Passing(message.into()));
+            }
         }
         let mut unlogged: Vec<Key> =
             before.map(|before| news.intersection(&before.keys).copied().collect()).unwrap_or_default();

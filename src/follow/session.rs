@@ -142,8 +142,11 @@ impl Follower {
                 Start::Gtid(set.clone())
             }
             _ => {
-                let reason =
-                    "this is another server than before, and does not have all that was told by GTID";
+                let reason = if same_server {
+                    "a replica can't ask for an offset of more than 32 bits, and there is no GTID set to go by"
+                } else {
+                    "this is another server than before, and does not have all that was told by GTID"
+                };
                 self.recover(reason, server, table).await?;
                 let position = self.position.as_ref().unwrap_or(end);
                 file(position.at.clone())
@@ -173,6 +176,15 @@ impl Follower {
     }
 
     async fn open_tail(&mut self, server: &Server, start: &Start, table: &Table) -> Result<Tail, ReadError> {
+        if let Start::File { at, .. } = start
+            && at.offset > LARGEST_OFFSET
+        {
+            let message = format!(
+                "a replica can't ask for position {at}, for its offset has more than 32 bits. On the server: FLUSH \
+                 BINARY LOGS; or choose another --start-from: earliest, now, or a FILE:OFFSET out of SHOW BINARY LOGS"
+            );
+            return Err(Ended::Person(message).into());
+        }
         let conn = self.settings.link.connect().await.map_err(Ended::from)?;
         let registration = Registration { server_id: self.replica_id, heartbeat: self.settings.heartbeat };
         let name = TableName { database: table.database().to_owned(), table: table.name().to_owned() };

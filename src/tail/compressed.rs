@@ -1,4 +1,4 @@
-//! MariaDB's compressed rows (`log_bin_compress=ON`), unpacked.
+//! MariaDB's compressed rows and statements (`log_bin_compress=ON`), unpacked.
 //!
 //! Source: MariaDB's `sql/log_event.cc`, "Compressed Record". Everything but the rows is as in the event
 //! that is not compressed.
@@ -13,7 +13,7 @@ use super::event::{
     length_encoded,
 };
 
-/// Rows of one event: some kilobytes, or a single large row.
+/// Rows of one event: some kilobytes, or a single large row. A statement is shorter than that.
 const LARGEST_BYTES: u64 = 256 << 20;
 
 /// The same rows as MariaDB writes them uncompressed. `None` if they can't be unpacked with certainty.
@@ -52,7 +52,7 @@ pub(super) fn unpacked(event: &Event) -> Option<Event> {
 
 /// A byte with the algorithm and the width of the length, the length, most significant byte first, and a
 /// zlib stream.
-fn inflated(packed: &[u8]) -> Option<Vec<u8>> {
+pub(super) fn inflated(packed: &[u8]) -> Option<Vec<u8>> {
     const COMPRESSED: u8 = 0x80;
     const ZLIB: u8 = 0;
     let (first, rest) = packed.split_first()?;

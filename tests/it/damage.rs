@@ -10,6 +10,7 @@ use std::{
 };
 
 use doorcast::demo::server::PrivateServer;
+use mysql_async::prelude::Queryable;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{
@@ -26,6 +27,9 @@ use crate::{
 
 const QUERY: u8 = 2;
 const XID: u8 = 16;
+const INCIDENT: u8 = 26;
+/// No server has such an event yet.
+const OF_THE_FUTURE: u8 = 150;
 const TABLE_MAP: u8 = 19;
 const WRITE_ROWS_V1: u8 = 23;
 const WRITE_ROWS: u8 = 30;
@@ -415,6 +419,47 @@ async fn mariadb_11_8_still_writes_events_without_a_position() {
         scene.sql(&[&swipe(1)]).await;
         scene.read(1).await;
         assert_eq!(*seen.lock().unwrap(), 1, "if not, BINLOG-NOTES has one trap less");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_an_unknown_event_or_an_incident_hides_comes_from_the_table() {
+    each_kind(async |kind| {
+        for event_type in [OF_THE_FUTURE, INCIDENT] {
+            let disguise = move |event: &mut Vec<u8>| {
+                event[TYPE] = event_type;
+                sign(event);
+            };
+            every_row_comes_once(kind, &[], always(is_insert, disguise), "").await;
+        }
+    })
+    .await;
+}
+
+/// mysql_async 0.37 takes packets up to the server's `max_allowed_packet`, unless it is told otherwise.
+#[tokio::test]
+async fn an_event_over_max_allowed_packet_on_another_table_is_passed_over() {
+    each_kind(async |kind| {
+        let mut server_options = vec!["--max-allowed-packet=64M"];
+        if kind == "mysql-5.6" {
+            server_options.push("--innodb-log-file-size=256M"); // which bounds a BLOB there
+        }
+        let server = servers::private(kind, &server_options).await;
+        let mut writer = server.root(None).await.unwrap();
+        servers::create(&mut writer, "doors", "doorcast").await;
+        // Sessions that are there keep theirs.
+        writer.query_drop("SET GLOBAL max_allowed_packet=1048576").await.unwrap();
+        let scene = Scene::on(kind, server, &[]).await;
+        scene.doorcast.answers("/readyz", 200).await;
+        for sql in
+            ["CREATE TABLE large (l LONGBLOB)", "INSERT INTO large VALUES (REPEAT('x', 20000000))", &swipe(1)]
+        {
+            writer.query_drop(sql).await.unwrap();
+        }
+        let (rows, scene) = scene.every_row_of_the_table_came_once().await;
+        assert_eq!(rows.len(), 2, "{kind}");
+        assert_eq!(scene.status().await["reconnects"], 0, "{kind}");
     })
     .await;
 }
