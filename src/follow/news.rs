@@ -76,6 +76,15 @@ impl Follower {
         if news.is_empty() {
             return Ok(());
         }
+        if let (false, Some(position)) = (news.is_empty(), &self.position) {
+            let end = binlog_end(table.conn(), server).await?;
+            if position.at.is_known() && !end.at.reaches(&position.at) {
+                // The server still sends the file that was, and nothing comes there any more.
+                let message =
+                    format!("the binlog was reset: it ends at {end}, and was read up to {position}");
+                return Err(Ended::Passing(message.into()));
+            }
+        }
         let mut unlogged: Vec<Key> =
             before.map(|before| news.intersection(&before.keys).copied().collect()).unwrap_or_default();
         if unlogged.is_empty() {
