@@ -52,6 +52,9 @@ pub struct Checkpoint {
     pub read_ahead: Option<ReadAhead>,
     /// Our `server_id` as a replica, when it was chosen by chance.
     pub replica_id: u32,
+    /// Of the last rows, to know the table again by.
+    #[serde(default)]
+    pub sample: Option<Sample>,
     /// When this was written, in Unix milliseconds.
     pub saved_at_ms: u64,
     /// Nothing was told after this: the process ended in good order.
@@ -82,6 +85,15 @@ pub struct ReadAhead {
     pub keys: Vec<(Key, Key)>,
     /// Where the binlog ended when they had been read, as `FILE:OFFSET`; `None` if that is not known.
     pub until: Option<String>,
+}
+
+/// What the last rows were like.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sample {
+    /// A checksum of the columns' names.
+    pub columns: u32,
+    /// Keys, each with so few bits of a checksum of the row's JSON that nothing in it can be told from them.
+    pub rows: Vec<(Key, u16)>,
 }
 
 /// The file, locked for this process until dropped.
@@ -322,6 +334,7 @@ mod tests {
             saved_at_ms: 1_700_000_000_000,
             at_rest: true,
             starts_in_vain: 2,
+            sample: Some(Sample { columns: 7, rows: vec![(5, 0xffff)] }),
         }
     }
 

@@ -5,16 +5,13 @@ use std::sync::Arc;
 
 use tracing::{debug, info, warn};
 
-use super::{Ahead, Follower, ended::Ended};
+use super::{Ahead, Follower, ended::Ended, sample};
 use crate::{
     link::Server,
     row::EncodedRow,
     table::{SchemaError, Table},
     tail::{Commit, Reread, TableChange, Tail, position::FileOffset},
 };
-
-/// Rows by which a table is known again.
-const SAMPLE: usize = 8;
 
 impl Ahead {
     /// The binlog has been read up to `at`.
@@ -128,7 +125,7 @@ impl Follower {
         if table.greatest_key().await? < self.keys.greatest() {
             return Ok(false);
         }
-        let sample = self.feed.latest(SAMPLE);
+        let sample = self.feed.latest(sample::ROWS);
         if sample.is_empty() {
             return Ok(true); // nothing speaks against it
         }
@@ -146,6 +143,7 @@ impl Follower {
         self.keys.begin_epoch();
         self.ahead = Ahead::default();
         self.unlogged = None;
+        self.sample = None;
         if self.looks.give_up() {
             let reason = "rows were inserted by statements, and removed before they could be read";
             warn!(reason, "rows are lost");

@@ -10,6 +10,7 @@ mod history;
 mod keys;
 mod looks;
 mod news;
+mod sample;
 mod saver;
 mod seed;
 mod session;
@@ -21,7 +22,7 @@ use tracing::{error, warn};
 
 use self::{backoff::Backoff, ended::Ended, keys::Keys, looks::Looks, saver::Saver};
 use crate::{
-    checkpoint::{Checkpoint, CheckpointFile, ReadAhead, SavedPosition, from_runs, to_runs},
+    checkpoint::{Checkpoint, CheckpointFile, ReadAhead, Sample, SavedPosition, from_runs, to_runs},
     feed::{Feed, history::HistoryRequest},
     id::Key,
     link::{Identity, Link},
@@ -119,6 +120,8 @@ pub struct Follower {
     unreadable: Option<(FileOffset, u32)>,
     /// Starts from the position that ended before anything more had been read, with this one.
     starts_in_vain: u32,
+    /// Of rows that were told before this run.
+    sample: Option<Sample>,
     stop: watch::Receiver<bool>,
 }
 
@@ -181,6 +184,7 @@ impl Follower {
             told_is_known: true,
             unreadable: None,
             starts_in_vain: 0,
+            sample: None,
             stop,
         };
         let Some(checkpoint) = checkpoint else { return Ok(follower) };
@@ -212,6 +216,7 @@ impl Follower {
             checkpoint.older_through,
             capacity,
         );
+        self.sample = checkpoint.sample;
         if checkpoint.begins_with_the_next {
             self.keys.begin_with_the_next();
         }
@@ -313,6 +318,7 @@ impl Follower {
             begins_with_the_next: self.keys.begins_with_the_next(),
             read_ahead: ahead,
             replica_id: self.replica_id,
+            sample: self.sample(),
             saved_at_ms: now_ms(),
             at_rest: false,
             starts_in_vain: self.starts_in_vain,

@@ -122,7 +122,8 @@ impl Follower {
     /// The position was lost: whatever the table has and we have not told comes now.
     pub(super) async fn catch_up(&mut self, table: &mut Table, server: &Server) -> Result<(), Ended> {
         self.status.table_reads.add(1);
-        if self.keys.greatest().is_some() && !self.is_same_table(table).await? {
+        let is_another = self.is_another_table(table).await? || !self.is_same_table(table).await?;
+        if self.keys.greatest().is_some() && is_another {
             // Another life of the table, for instance a restored backup: no key says what is missing.
             self.begin_epoch("the table does not have the rows that were told");
             let reason = "the table was replaced while the binlog position was lost";

@@ -53,6 +53,13 @@ impl Follower {
         if let Some(through) = self.keys.older_through() {
             self.feed.mark_older(through);
         }
+        if self.is_another_table(table).await? {
+            // The binlog will tell when it came, if it still can.
+            if let Some(greatest) = self.keys.greatest() {
+                self.feed.mark_older(greatest);
+            }
+            return Ok(());
+        }
         let keys: Vec<Key> = self.keys.recent().collect();
         // Piece by piece, for the rows may be large: the feed keeps as much of them as it may.
         for piece in keys.chunks(BATCH) {

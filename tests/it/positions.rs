@@ -216,3 +216,45 @@ async fn a_table_that_was_replaced_while_the_position_was_lost_begins_an_epoch_w
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_table_with_as_many_rows_that_took_the_place_of_ours_meanwhile_is_not_taken_for_it() {
+    each_kind(async |kind| {
+        for purged in [true, false] {
+            let mut scene = Scene::start(kind, &[], &[]).await;
+            scene.sql(&[&swipe(1), &swipe(2), &swipe(3)]).await;
+            scene.read(3).await;
+            assert!(scene.doorcast.stop().await.success());
+            scene.sql(&["TRUNCATE vdooropen", &swipe(11), &swipe(12), &swipe(13), &swipe(14)]).await;
+            if purged {
+                scene.sql(&["FLUSH BINARY LOGS"]).await;
+                purge(&mut scene.conn).await;
+            }
+            scene.doorcast.start_again().await;
+            scene.doorcast.logged("following").await;
+            scene.sql(&[&swipe(15)]).await;
+            let ask = async |since: &str| -> Value {
+                let url = scene.doorcast.url(&format!("/poll?since={since}&timeout=1"));
+                let answer = crate::site::client().get(url).send().await.unwrap();
+                serde_json::from_str(&answer.text().await.unwrap()).unwrap()
+            };
+            // Both of them are behind rows that the table has others for now.
+            for since in ["1-1", "1-3"] {
+                let mut answer = ask(since).await;
+                assert_eq!(answer["gap"]["after"], since, "{kind}, purged {purged}: {answer}");
+                let mut doors = Vec::new();
+                while doors.last() != Some(&15) {
+                    for event in answer["events"].as_array().unwrap() {
+                        let id = event["id"].as_str().unwrap();
+                        assert!(id.starts_with("2-"), "{kind}, purged {purged}: {answer}");
+                        doors.push(event["row"]["doorno"].as_u64().unwrap());
+                    }
+                    answer = ask(answer["next"].as_str().unwrap()).await;
+                }
+                assert!(purged || doors == [11, 12, 13, 14, 15], "{kind}: {doors:?}");
+            }
+            assert_eq!(scene.status().await["breaks"], u64::from(purged), "{kind}");
+        }
+    })
+    .await;
+}
