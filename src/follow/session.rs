@@ -286,9 +286,11 @@ impl Follower {
             if let (Some(at), Some(position)) = (tail.at(), &mut self.position)
                 && (position.at != *at || position.began != tail.began())
             {
+                if position.at != *at {
+                    self.starts_in_vain = 0;
+                }
                 position.at.clone_from(at);
                 position.began = tail.began();
-                self.starts_in_vain = 0;
                 self.ahead.passed(at);
                 moved = true;
             }
