@@ -39,6 +39,24 @@ pub(crate) struct Browser {
     _profile: TempDir,
 }
 
+/// Starts chromedriver: its port, and itself; `None` if it has ended.
+async fn driver() -> Option<(u16, Child)> {
+    let name = std::env::var("DOORCAST_CHROMEDRIVER").unwrap_or_else(|_| "chromedriver".into());
+    let mut driver = Command::new(name)
+        .arg("--port=0")
+        .stdout(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .expect("these tests need chromedriver and Chromium; DOORCAST_CHROMEDRIVER names another");
+    let mut lines = BufReader::new(driver.stdout.take().unwrap()).lines();
+    while let Some(line) = lines.next_line().await.unwrap() {
+        if let Some(port) = line.strip_prefix(STARTED) {
+            return Some((port.trim_end_matches('.').parse().unwrap(), driver));
+        }
+    }
+    None
+}
+
 impl Browser {
     pub(crate) async fn start() -> Self {
         Self::with(&[]).await
@@ -46,19 +64,11 @@ impl Browser {
 
     /// With more arguments for Chromium.
     pub(crate) async fn with(more: &[&str]) -> Self {
-        let driver = std::env::var("DOORCAST_CHROMEDRIVER").unwrap_or_else(|_| "chromedriver".into());
-        let mut driver = Command::new(driver)
-            .arg("--port=0")
-            .stdout(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .expect("these tests need chromedriver and Chromium; DOORCAST_CHROMEDRIVER names another");
-        let mut lines = BufReader::new(driver.stdout.take().unwrap()).lines();
-        let port = within("chromedriver's port", async {
+        let (port, driver) = within("chromedriver's port", async {
             loop {
-                let line = lines.next_line().await.unwrap().expect("chromedriver starts");
-                if let Some(port) = line.strip_prefix(STARTED) {
-                    return port.trim_end_matches('.').parse().unwrap();
+                // The port that it finds free is taken by the other family's addresses now and then, and it ends.
+                if let Some(started) = driver().await {
+                    return started;
                 }
             }
         })
