@@ -52,11 +52,17 @@ pub struct Checkpoint {
     pub read_ahead: Option<ReadAhead>,
     /// Our `server_id` as a replica, when it was chosen by chance.
     pub replica_id: u32,
+    /// Of the last rows, to know the table again by.
+    #[serde(default)]
+    pub sample: Option<Sample>,
     /// When this was written, in Unix milliseconds.
     pub saved_at_ms: u64,
     /// Nothing was told after this: the process ended in good order.
     #[serde(default)]
     pub at_rest: bool,
+    /// Starts from here that ended before anything more had been read.
+    #[serde(default)]
+    pub starts_in_vain: u32,
 }
 
 /// A [`Position`] as text.
@@ -79,6 +85,15 @@ pub struct ReadAhead {
     pub keys: Vec<(Key, Key)>,
     /// Where the binlog ended when they had been read, as `FILE:OFFSET`; `None` if that is not known.
     pub until: Option<String>,
+}
+
+/// What the last rows were like.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sample {
+    /// A checksum of the columns' names.
+    pub columns: u32,
+    /// Keys, each with so few bits of a checksum of the row's JSON that nothing in it can be told from them.
+    pub rows: Vec<(Key, u16)>,
 }
 
 /// The file, locked for this process until dropped.
@@ -318,6 +333,8 @@ mod tests {
             replica_id: 1 << 31,
             saved_at_ms: 1_700_000_000_000,
             at_rest: true,
+            starts_in_vain: 2,
+            sample: Some(Sample { columns: 7, rows: vec![(5, 0xffff)] }),
         }
     }
 
@@ -388,5 +405,13 @@ mod tests {
         assert_eq!(runs, [(1, 3), (6, 6), (5, 5), (7, 8)]);
         assert_eq!(from_runs(&runs, 100), keys);
         assert_eq!(from_runs(&runs, 3), [5, 7, 8]);
+    }
+
+    #[test]
+    fn runs_out_of_a_file_may_go_to_the_end_of_what_a_key_can_be() {
+        assert_eq!(from_runs(&[(Key::MIN, Key::MIN + 1)], 100), [Key::MIN, Key::MIN + 1]);
+        assert_eq!(from_runs(&[(Key::MIN, Key::MAX)], 2), [Key::MAX - 1, Key::MAX]);
+        assert_eq!(from_runs(&[(5, 4), (Key::MAX, Key::MIN)], 100), []);
+        assert_eq!(to_runs([Key::MAX, Key::MIN]), [(Key::MAX, Key::MAX), (Key::MIN, Key::MIN)]);
     }
 }

@@ -14,7 +14,8 @@ const WAITING: usize = 64;
 #[derive(Debug, Clone)]
 pub struct History(mpsc::Sender<HistoryRequest>);
 
-/// Rows with `after < key <= through`, in key order, at most `limit`.
+/// Rows with `after < key <= through`, in key order, at most `limit`, and fewer if they are large: only an
+/// empty answer means that there are no more.
 #[derive(Debug)]
 pub struct HistoryRequest {
     /// Exclusive lower bound. It may lie below every key that the column can have, at `i64::MIN - 1`.
@@ -39,7 +40,7 @@ impl History {
         (History(sender), receiver)
     }
 
-    /// Rows with `after < key <= through`, in key order, at most `limit`. Cancel-safe.
+    /// Rows as [`HistoryRequest`] has them. Cancel-safe.
     ///
     /// # Errors
     /// [`HistoryUnavailable`] while the server can't be asked.

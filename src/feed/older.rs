@@ -87,9 +87,8 @@ pub(super) async fn read(history: History, ask: Ask, limit: usize) -> Result<Ans
     if ask.after < ask.through {
         rows = history.rows(ask.after, ask.through, limit).await?;
         rows.retain(|row| ask.after < row.key && row.key <= ask.through);
-        if rows.len() >= limit {
-            reached = rows.last().map_or(reached, |row| row.key);
-        }
+        // Large rows come in smaller answers: only an empty one says that there are no more.
+        reached = rows.last().map_or(reached, |row| row.key);
     }
     Ok(Answer { rows: rows.into_iter().map(encode).collect(), reached, singles })
 }

@@ -219,6 +219,23 @@ fn a_question_to_the_table_outlives_the_wait_of_its_client() {
 }
 
 #[test]
+fn large_rows_below_the_ring_come_in_small_answers_and_none_is_left_out() {
+    let (feed, mut requests) = feed(Limits::default());
+    feed.mark_older(5);
+    feed.publish(1, None, vec![row(6)]);
+    feed.set_ready();
+    let mut reader = after(&feed, "1-1");
+    // Key 5 was deleted.
+    for (from, there, told) in [(1, vec![2, 3], vec![2, 3]), (3, vec![4], vec![4]), (4, vec![], vec![6])] {
+        assert!(now(reader.next(10)).is_none());
+        let request = requests.try_recv().unwrap();
+        assert_eq!((request.after, request.through), (from, 5));
+        request.reply.send(Ok(there.into_iter().map(row).collect())).unwrap();
+        assert_eq!(keys(now(reader.next(10))), told);
+    }
+}
+
+#[test]
 fn too_many_rows_below_the_ring_become_one_gap() {
     let (feed, mut requests) = feed(Limits { resume_limit: 3, ..Limits::default() });
     feed.mark_older(100);

@@ -5,16 +5,13 @@ use std::sync::Arc;
 
 use tracing::{debug, info, warn};
 
-use super::{Ahead, Follower, ended::Ended};
+use super::{Ahead, Follower, ended::Ended, sample};
 use crate::{
     link::Server,
     row::EncodedRow,
     table::{SchemaError, Table},
     tail::{Commit, Reread, TableChange, Tail, position::FileOffset},
 };
-
-/// Rows by which a table is known again.
-const SAMPLE: usize = 8;
 
 impl Ahead {
     /// The binlog has been read up to `at`.
@@ -50,12 +47,22 @@ impl Follower {
             }
             self.check_for_restart_of_keys(&commit.rows, table).await?;
         }
-        // If the keys of its statements have been told, the whole transaction has been.
-        let told =
+        // If the keys of its statements have been told, the whole transaction has been: unless they are given out
+        // once more.
+        let mut told =
             !commit.insert_ids.is_empty() && commit.insert_ids.iter().all(|key| !self.keys.is_news(*key));
+        let read_ahead = || commit.insert_ids.iter().all(|key| self.ahead.keys.contains(key));
+        if told && !read_ahead() && !self.is_same_table(table).await? {
+            self.begin_epoch("keys are given out again");
+            told = false;
+        }
         if let (Some(why), Some(before), false) = (commit.reread, &self.position, told) {
             debug!(reason = why.reason(), "the table is to tell which rows came");
-            self.looks.ask(why.names_table(), commit.insert_ids, before.clone(), commit.committed_ms);
+            if why.names_table() || self.told_is_known {
+                self.looks.ask(why.names_table(), commit.insert_ids, before.clone(), commit.committed_ms);
+            } else {
+                self.looks.put_off(commit.committed_ms);
+            }
         }
         if !commit.rows.is_empty() {
             let mut rows = commit.rows;
@@ -118,7 +125,7 @@ impl Follower {
         if table.greatest_key().await? < self.keys.greatest() {
             return Ok(false);
         }
-        let sample = self.feed.latest(SAMPLE);
+        let sample = self.feed.latest(sample::ROWS);
         if sample.is_empty() {
             return Ok(true); // nothing speaks against it
         }
@@ -135,7 +142,8 @@ impl Follower {
     pub(super) fn begin_epoch(&mut self, reason: &'static str) {
         self.keys.begin_epoch();
         self.ahead = Ahead::default();
-        self.unlogged.clear();
+        self.unlogged = None;
+        self.sample = None;
         if self.looks.give_up() {
             let reason = "rows were inserted by statements, and removed before they could be read";
             warn!(reason, "rows are lost");

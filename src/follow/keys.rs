@@ -10,8 +10,8 @@ use crate::{
     id::{Epoch, Key},
 };
 
-/// How far below the greatest key a look at the table begins, in keys: transactions that were open
-/// while so many later keys committed are still found.
+/// How far below the greatest key most looks at the table begin, in keys: transactions that were open
+/// while so many later keys committed are found at once.
 pub(super) const OVERLAP: Key = 1000;
 
 /// The keys of one epoch.
@@ -120,10 +120,16 @@ impl Keys {
         !self.known.contains(&key) && self.older_through.is_none_or(|through| key > through)
     }
 
-    /// A look at the table begins behind this key.
-    pub(super) fn look_after(&self) -> Key {
+    /// Whatever may be news in the table is behind this key.
+    pub(super) fn all_news_after(&self) -> Key {
+        self.older_through.unwrap_or(Key::MIN)
+    }
+
+    /// What is news is behind this key as a rule: it takes a transaction that others overtook by many rows for
+    /// it not to be.
+    pub(super) fn most_news_after(&self) -> Key {
         let window = self.greatest.map_or(Key::MIN, |greatest| greatest - OVERLAP);
-        self.older_through.map_or(window, |through| window.max(through))
+        window.max(self.all_news_after())
     }
 
     /// The same keys get new ids from now on.
@@ -163,7 +169,7 @@ mod tests {
         }
         assert_eq!(keys.recent().collect::<Vec<_>>(), [8, 9, 10]);
         assert!(!keys.is_news(7) && !keys.is_news(8) && keys.is_news(11));
-        assert_eq!(keys.look_after(), 7);
+        assert_eq!((keys.all_news_after(), keys.most_news_after()), (7, 7));
     }
 
     #[test]

@@ -56,6 +56,8 @@ pub(super) struct Looks {
     told: VecDeque<(u64, Key)>,
     /// When the newest one that waits committed, in Unix milliseconds.
     committed_ms: u64,
+    /// When the newest one that was put off committed.
+    put_off_ms: Option<u64>,
 }
 
 impl Looks {
@@ -67,6 +69,19 @@ impl Looks {
             return; // the same look serves both, and it does not hold up any position
         }
         self.waiting.push_back(Waiting { commit: self.commits, before, arrived, looks: 0, keys, ours });
+    }
+
+    /// The same for a transaction that does not name the table, once the binlog has been read to where it was.
+    /// After a crash, looks before that would bring rows that were told already in another order.
+    pub(super) fn put_off(&mut self, committed_ms: u64) {
+        self.put_off_ms = Some(committed_ms);
+    }
+
+    /// What was put off is due. `at` is the position now.
+    pub(super) fn ask_put_off(&mut self, at: &Position) {
+        if let Some(committed_ms) = self.put_off_ms.take() {
+            self.ask(false, Vec::new(), at.clone(), committed_ms);
+        }
     }
 
     /// Whether a transaction that names the table has not been looked for at all.
@@ -81,8 +96,17 @@ impl Looks {
         Some(self.last.map_or(next, |last| next.max(last + apart)))
     }
 
-    /// A look that began at `began` has been made; `known` tells the keys that have been seen by now.
-    pub(super) fn looked(&mut self, began: Instant, known: impl Fn(Key) -> bool) {
+    /// Whether a look at `now` is the last one for a transaction that has written to the table.
+    pub(super) fn is_last(&self, now: Instant) -> bool {
+        let last =
+            |waiting: &Waiting| waiting.steps().last().is_some_and(|wait| waiting.arrived + *wait <= now);
+        self.waiting.iter().any(|waiting| waiting.ours && last(waiting))
+    }
+
+    /// A look that began at `began` has been made; `known` tells the keys that have been seen by now. Returns
+    /// whether it was the last for a transaction that has written to the table, and nobody knows what.
+    pub(super) fn looked(&mut self, began: Instant, known: impl Fn(Key) -> bool) -> bool {
+        let mut in_doubt = false;
         self.last = Some(began);
         for waiting in &mut self.waiting {
             let due = waiting.steps().iter().take_while(|wait| waiting.arrived + **wait <= began).count();
@@ -90,12 +114,15 @@ impl Looks {
         }
         self.waiting.retain(|waiting| {
             let seen = waiting.looks > 0 && waiting.keys.iter().any(|key| known(*key));
-            !seen && waiting.looks < waiting.steps().len()
+            let goes_on = !seen && waiting.looks < waiting.steps().len();
+            in_doubt |= waiting.ours && !seen && !goes_on;
+            goes_on
         });
         let oldest = self.waiting.front().map_or(u64::MAX, |waiting| waiting.commit);
         while self.told.front().is_some_and(|(commit, _)| *commit < oldest) {
             self.told.pop_front();
         }
+        in_doubt
     }
 
     /// When the newest of those that wait committed.

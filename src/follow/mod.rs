@@ -10,6 +10,7 @@ mod history;
 mod keys;
 mod looks;
 mod news;
+mod sample;
 mod saver;
 mod seed;
 mod session;
@@ -21,7 +22,7 @@ use tracing::{error, warn};
 
 use self::{backoff::Backoff, ended::Ended, keys::Keys, looks::Looks, saver::Saver};
 use crate::{
-    checkpoint::{Checkpoint, CheckpointFile, ReadAhead, SavedPosition, from_runs, to_runs},
+    checkpoint::{Checkpoint, CheckpointFile, ReadAhead, Sample, SavedPosition, from_runs, to_runs},
     feed::{Feed, history::HistoryRequest},
     id::Key,
     link::{Identity, Link},
@@ -104,8 +105,8 @@ pub struct Follower {
     keys: Keys,
     ahead: Ahead,
     looks: Looks,
-    /// Keys that the table has and the binlog has not brought, as of the last sweep.
-    unlogged: HashSet<Key>,
+    /// What a sweep found in the table that the binlog had not brought.
+    unlogged: Option<Unlogged>,
     /// The feed has its history, and the position is known.
     begun: bool,
     /// The binlog has been read: from now on no problem ends the process.
@@ -117,6 +118,10 @@ pub struct Follower {
     told_is_known: bool,
     /// Behind which place the binlog could not be read the last time, and how often in a row.
     unreadable: Option<(FileOffset, u32)>,
+    /// Starts from the position that ended before anything more had been read, with this one.
+    starts_in_vain: u32,
+    /// Of rows that were told before this run.
+    sample: Option<Sample>,
     stop: watch::Receiver<bool>,
 }
 
@@ -128,14 +133,23 @@ struct Ahead {
     until: Option<FileOffset>,
 }
 
+/// Keys that the table has and the binlog has not brought.
+#[derive(Debug)]
+struct Unlogged {
+    keys: HashSet<Key>,
+    /// Where the binlog ended when they had been seen: what has not come up to there was not logged.
+    until: FileOffset,
+}
+
 /// Bounds what a checkpoint can make us allocate.
 const AHEAD_KEYS: usize = 10_000_000;
 
 /// Rows of one SELECT.
 const BATCH: usize = 500;
 
-/// Keys in the checkpoint: enough for the feed's history, within what a save a second can write.
-const RECENT_KEYS: RangeInclusive<usize> = 1_000..=100_000;
+/// Keys in the checkpoint: enough for the feed's history, and for a row to be known as news though so many were
+/// told while its transaction was open; within what a save a second can write.
+const RECENT_KEYS: RangeInclusive<usize> = 10_000..=100_000;
 
 impl Follower {
     /// Takes over what the checkpoint holds.
@@ -163,12 +177,14 @@ impl Follower {
             keys: Keys::new(1, capacity),
             ahead: Ahead::default(),
             looks: Looks::default(),
-            unlogged: HashSet::new(),
+            unlogged: None,
             begun: false,
             followed: false,
             heard: false,
             told_is_known: true,
             unreadable: None,
+            starts_in_vain: 0,
+            sample: None,
             stop,
         };
         let Some(checkpoint) = checkpoint else { return Ok(follower) };
@@ -190,6 +206,9 @@ impl Follower {
         self.position = Some(checkpoint.position.parse().map_err(FollowError::Configuration)?);
         self.server = Some(checkpoint.server);
         self.told_is_known = checkpoint.at_rest;
+        if !checkpoint.at_rest {
+            self.starts_in_vain = checkpoint.starts_in_vain.saturating_add(1);
+        }
         self.keys = Keys::restore(
             checkpoint.epoch,
             checkpoint.greatest_key,
@@ -197,6 +216,7 @@ impl Follower {
             checkpoint.older_through,
             capacity,
         );
+        self.sample = checkpoint.sample;
         if checkpoint.begins_with_the_next {
             self.keys.begin_with_the_next();
         }
@@ -223,7 +243,11 @@ impl Follower {
         };
         if self.followed {
             let at_rest = self.told_is_known;
-            self.saver.offer(self.checkpoint().map(|checkpoint| Checkpoint { at_rest, ..checkpoint }));
+            self.saver.offer(self.checkpoint().map(|checkpoint| Checkpoint {
+                at_rest,
+                starts_in_vain: 0,
+                ..checkpoint
+            }));
         }
         self.saver.finish().await;
         history.abort();
@@ -294,8 +318,10 @@ impl Follower {
             begins_with_the_next: self.keys.begins_with_the_next(),
             read_ahead: ahead,
             replica_id: self.replica_id,
+            sample: self.sample(),
             saved_at_ms: now_ms(),
             at_rest: false,
+            starts_in_vain: self.starts_in_vain,
         })
     }
 }

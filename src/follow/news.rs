@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
-use super::{BATCH, Follower, ended::Ended};
+use super::{BATCH, Follower, Unlogged, ended::Ended};
 use crate::{
     id::Key,
     link::{Server, binlog_end},
@@ -13,7 +13,7 @@ use crate::{
     table::{Table, TableError},
 };
 
-/// Keys of one SELECT. More than a look's window, so that a look is one SELECT as a rule.
+/// Keys of one SELECT. More than there are in most looks, so that a look is one SELECT as a rule.
 const PAGE: usize = 5000;
 
 impl Follower {
@@ -21,52 +21,109 @@ impl Follower {
     pub(super) async fn look(&mut self, server: &Server, table: &mut Table) -> Result<(), Ended> {
         self.status.table_reads.add(1);
         let began = Instant::now();
-        let found = self.read_news(server, table, Some(self.looks.committed_ms())).await?;
+        let committed_ms = Some(self.looks.committed_ms());
+        // Once for each transaction all that may be news, however old its key.
+        let after =
+            if self.looks.is_last(began) { self.keys.all_news_after() } else { self.keys.most_news_after() };
+        let mut found = self.read_news(after, server, table, committed_ms).await?;
+        let held = self.looks.hold().is_some();
         let keys = &self.keys;
-        self.looks.looked(began, |key| !keys.is_news(key));
+        let in_doubt = self.looks.looked(began, |key| !keys.is_news(key));
+        if in_doubt && table.greatest_key().await?.is_some() && !self.is_same_table(table).await? {
+            // Its rows have keys that came before.
+            self.begin_epoch("keys are given out again");
+            found += self.read_news(self.keys.all_news_after(), server, table, committed_ms).await?;
+        }
+        if held && self.looks.hold().is_none() {
+            debug!("looked for all that was to be found");
+            // Otherwise a crash leads back before what was looked for, and rows that are told from now on are
+            // found by looks, in another order than clients know.
+            self.saver.save(self.checkpoint()).await;
+        }
         debug!(rows = found, "looked at the table");
         Ok(())
     }
 
-    /// Compares the table with what the binlog brought, while it brings nothing. A row that was there the
-    /// last time too, and still has not come, was not logged.
+    /// Compares the table with what the binlog brought. A row that is there, and has not come when the binlog
+    /// has been read to where it ended then, was not logged. Not so before: a large transaction takes its
+    /// time to come, and so does everything behind it.
     pub(super) async fn sweep(&mut self, server: &Server, table: &mut Table) -> Result<(), Ended> {
         if self.keys.begins_with_the_next() {
             return Ok(());
         }
-        let keys = match table.keys_between(self.keys.look_after(), Key::MAX, PAGE).await {
-            Err(TableError::Server(mysql_async::Error::Server(err))) => {
-                // Somebody holds a lock on the table: then nothing is inserted, either.
-                debug!(error = %err, "the table was not compared with the binlog this time");
-                return Ok(());
-            }
-            keys => keys?,
-        };
-        let news: HashSet<Key> = keys.into_iter().filter(|key| self.keys.is_news(*key)).collect();
-        let mut unlogged: Vec<Key> = news.intersection(&self.unlogged).copied().collect();
-        self.unlogged = news;
-        if !unlogged.is_empty() {
-            unlogged.sort_unstable();
-            let mut rows = Vec::new();
-            for key in unlogged {
-                rows.extend(table.rows_between(key - 1, key, 1).await?);
-            }
-            let found = self.tell_ahead(rows, server, table, None).await?;
-            warn!(
-                rows = found,
-                "rows are in the table that the binlog did not bring, they are told now. Does somebody insert with \
-                 SET sql_log_bin=0?"
-            );
-            self.status.unlogged.add(found as u64);
-            self.unlogged.clear();
+        if !self.has_reached_unlogged() {
+            debug!("the binlog is still to bring what the table had");
+            return Ok(());
         }
+        let mut news: HashSet<Key> = HashSet::new();
+        let mut after = self.keys.all_news_after();
+        loop {
+            let page = match table.keys_between(after, Key::MAX, PAGE).await {
+                Err(TableError::Server(mysql_async::Error::Server(err))) => {
+                    // Somebody holds a lock on the table: then nothing is inserted, either.
+                    debug!(error = %err, "the table was not compared with the binlog this time");
+                    return Ok(());
+                }
+                page => page?,
+            };
+            news.extend(page.iter().filter(|key| self.keys.is_news(**key)));
+            match page.last() {
+                Some(last) if page.len() == PAGE => after = *last,
+                _ => break,
+            }
+        }
+        let before = self.unlogged.take();
+        if news.is_empty() {
+            return Ok(());
+        }
+        if let (false, Some(position)) = (news.is_empty(), &self.position) {
+            let end = binlog_end(table.conn(), server).await?;
+            if position.at.is_known() && !end.at.reaches(&position.at) {
+                // The server still sends the file that was, and nothing comes there any more.
+                let message =
+                    format!("the binlog was reset: it ends at {end}, and was read up to {position}");
+                return Err(Ended::Passing(message.into()));
+            }
+        }
+        let mut unlogged: Vec<Key> =
+            before.map(|before| news.intersection(&before.keys).copied().collect()).unwrap_or_default();
+        if unlogged.is_empty() {
+            // Asked for behind the look: what the look saw stands before it.
+            let until = binlog_end(table.conn(), server).await?.at;
+            debug!(rows = news.len(), %until, "the table has rows that the binlog did not bring yet");
+            self.unlogged = Some(Unlogged { keys: news, until });
+            return Ok(());
+        }
+        unlogged.sort_unstable();
+        let mut rows = Vec::new();
+        for key in unlogged {
+            rows.extend(table.rows_between(key - 1, key, 1).await?);
+        }
+        let found = self.tell_ahead(rows, server, table, None).await?;
+        warn!(
+            rows = found,
+            "rows are in the table that the binlog did not bring, they are told now. Does somebody insert with \
+             SET sql_log_bin=0?"
+        );
+        self.status.unlogged.add(found as u64);
         Ok(())
+    }
+
+    /// Whether the binlog has been read to where it ended when the last sweep found rows, if it did.
+    fn has_reached_unlogged(&self) -> bool {
+        let at = self.position.as_ref().map(|position| &position.at).filter(|at| at.is_known());
+        match (&self.unlogged, at) {
+            (Some(unlogged), Some(at)) => at.reaches(&unlogged.until),
+            // By GTID alone the place is not known before the first commit.
+            _ => true,
+        }
     }
 
     /// The position was lost: whatever the table has and we have not told comes now.
     pub(super) async fn catch_up(&mut self, table: &mut Table, server: &Server) -> Result<(), Ended> {
         self.status.table_reads.add(1);
-        if self.keys.greatest().is_some() && !self.is_same_table(table).await? {
+        let is_another = self.is_another_table(table).await? || !self.is_same_table(table).await?;
+        if self.keys.greatest().is_some() && is_another {
             // Another life of the table, for instance a restored backup: no key says what is missing.
             self.begin_epoch("the table does not have the rows that were told");
             let reason = "the table was replaced while the binlog position was lost";
@@ -82,7 +139,7 @@ impl Follower {
         if !self.told_is_known {
             self.renumber();
         }
-        let found = self.read_news(server, table, None).await?;
+        let found = self.read_news(self.keys.all_news_after(), server, table, None).await?;
         info!(rows = found, "read the missing rows from the table");
         Ok(())
     }
@@ -104,17 +161,17 @@ impl Follower {
         );
     }
 
-    /// Tells every row of the table that is news, in key order. Returns how many.
+    /// Tells every row of the table behind `after` that is news, in key order. Returns how many.
     ///
     /// The keys come first, a page in one SELECT: it sees all rows of a transaction, or none.
     async fn read_news(
         &mut self,
+        mut after: Key,
         server: &Server,
         table: &mut Table,
         committed_ms: Option<u64>,
     ) -> Result<usize, Ended> {
         let mut found = 0;
-        let mut after = self.keys.look_after();
         loop {
             let page = table.keys_between(after, Key::MAX, PAGE).await?;
             let Some(last) = page.last().copied() else { break };

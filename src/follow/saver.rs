@@ -189,6 +189,8 @@ mod tests {
             replica_id: 1,
             saved_at_ms: 0,
             at_rest: false,
+            starts_in_vain: 0,
+            sample: None,
         }
     }
 
@@ -222,6 +224,51 @@ mod tests {
         std::fs::create_dir(&inner).unwrap();
         done.wait_for(|_| status.source().checkpoint_problem.is_none()).await.unwrap();
         saver.finish().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn over_a_day_it_writes_at_most_once_a_second_and_always_what_came_last() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("c.json");
+        let status = Arc::new(Status::new("a.b".into()));
+        let mut saver = Saver::start(CheckpointFile::lock(&path).unwrap(), Arc::clone(&status));
+        let done = saver.done.clone();
+        let start = tokio::time::Instant::now();
+        let mut offset = 4;
+        for quarter in 0..24 * 4 {
+            let before = done.borrow().attempts;
+            for _ in 0..10 {
+                offset += 1;
+                saver.offer(Some(sample(offset)));
+                tokio::time::sleep(Duration::from_millis(250)).await;
+            }
+            tokio::time::sleep(Duration::from_millis(897_500)).await;
+            let writes = done.borrow().attempts - before;
+            assert!((3..=4).contains(&writes), "{writes} in 2.5 s, in quarter {quarter}");
+            let saved = std::fs::read_to_string(&path).unwrap();
+            assert!(saved.contains(&format!("\"offset\":{offset},")), "{quarter}: {saved}");
+        }
+        assert_eq!(start.elapsed().as_secs(), 24 * 3600);
+        assert_eq!(status.checkpoint_failures.get(), 0);
+        saver.finish().await;
+    }
+
+    /// The time in a checkpoint is for people: nothing is decided by it.
+    #[tokio::test(start_paused = true)]
+    async fn a_clock_that_is_set_back_does_not_keep_a_checkpoint_from_being_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("c.json");
+        let file = CheckpointFile::lock(&path).unwrap();
+        let mut saver = Saver::start(file, Arc::new(Status::new("a.b".into())));
+        for (offset, saved_at_ms) in [(5, 1_800_000_000_000), (6, 1_700_000_000_000), (7, 0)] {
+            let checkpoint = Checkpoint { saved_at_ms, ..sample(offset) };
+            saver.save(Some(checkpoint.clone())).await;
+            let saved = std::fs::read_to_string(&path).unwrap();
+            assert!(saved.contains(&format!("\"offset\":{offset},")), "{saved}");
+        }
+        saver.finish().await;
+        let loaded = CheckpointFile::lock(&path).unwrap().load().unwrap().unwrap();
+        assert_eq!((loaded.position.offset, loaded.saved_at_ms), (7, 0));
     }
 
     #[tokio::test(start_paused = true)]

@@ -53,20 +53,43 @@ impl Follower {
         if let Some(through) = self.keys.older_through() {
             self.feed.mark_older(through);
         }
-        let keys: Vec<Key> = self.keys.recent().collect();
-        let (Some(least), Some(greatest)) = (keys.iter().min(), keys.iter().max()) else { return Ok(()) };
-        let (mut after, through) = (least - 1, *greatest);
-        let mut rows: HashMap<Key, EncodedRow> = HashMap::with_capacity(keys.len());
-        loop {
-            let batch = table.rows_between(after, through, BATCH).await?;
-            let Some(last) = batch.last() else { break };
-            after = last.key;
-            rows.extend(batch.into_iter().map(|row| (row.key, row)));
+        if self.is_another_table(table).await? {
+            // The binlog will tell when it came, if it still can.
+            if let Some(greatest) = self.keys.greatest() {
+                self.feed.mark_older(greatest);
+            }
+            return Ok(());
         }
-        // Those that were deleted since are no history any more; those that are not among the recent keys
-        // are still to come.
-        let history = keys.iter().filter_map(|key| rows.remove(key)).collect();
-        self.feed.publish(self.keys.epoch(), None, history);
+        let keys: Vec<Key> = self.keys.recent().collect();
+        // Piece by piece, for the rows may be large: the feed keeps as much of them as it may.
+        for piece in keys.chunks(BATCH) {
+            let mut rows = rows_with(piece, table).await?;
+            // Those that were deleted since are no history any more; those that are not among the recent
+            // keys are still to come.
+            let history = piece.iter().filter_map(|key| rows.remove(key)).collect();
+            self.feed.publish(self.keys.epoch(), None, history);
+        }
         Ok(())
     }
+}
+
+/// The rows with these keys, as far as there are any.
+async fn rows_with(keys: &[Key], table: &mut Table) -> Result<HashMap<Key, EncodedRow>, Ended> {
+    let mut sorted = keys.to_vec();
+    sorted.sort_unstable();
+    let mut rows = HashMap::with_capacity(keys.len());
+    // What lies far apart is not read in between.
+    for run in sorted.chunk_by(|a, b| b - a <= BATCH as Key) {
+        let (Some(first), Some(through)) = (run.first(), run.last()) else { continue };
+        let mut after = first - 1;
+        while after < *through {
+            let batch = table.rows_between(after, *through, BATCH).await?;
+            let Some(last) = batch.last() else { break };
+            after = last.key;
+            rows.extend(
+                batch.into_iter().filter(|row| run.binary_search(&row.key).is_ok()).map(|row| (row.key, row)),
+            );
+        }
+    }
+    Ok(rows)
 }

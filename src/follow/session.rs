@@ -38,6 +38,17 @@ const RECOVERIES: u32 = 3;
 /// What can't be read so often in a row was not damaged on the way: it stands so in the server's file.
 const READINGS: u32 = 3;
 
+/// A process that ended so often in a row before it had read anything from a place, and never in good order,
+/// does not begin there once more. So often, since one that is killed again and again by somebody must lose
+/// nothing. What it was about to read may be what ends it: mysql_async 0.37 allocates
+/// what the header of a compressed transaction claims, before anybody can look at it.
+const STARTS_IN_VAIN: u32 = 8;
+
+/// After more than one start in vain, so many commits are saved one by one, and the end of the binlog too:
+/// somebody who kills us again and again is not what ends us, and what does is near, for a checkpoint is a second
+/// old at most.
+const SAVED_ONE_BY_ONE: u32 = 1000;
+
 /// Offsets in a dump request have 32 bits.
 const LARGEST_OFFSET: u64 = u32::MAX as u64;
 
@@ -60,10 +71,13 @@ impl Follower {
         self.feed.set_columns(Arc::clone(table.layout().names()));
         for _ in 0..=RECOVERIES {
             let start = self.begin(&server, &end, earliest.take(), &mut table).await?;
-            let tail = self.open_tail(&server, &start, &table).await;
-            let lost = match tail {
-                Ok(tail) => self.read(tail, &server, &mut table, &end.at, backoff).await,
-                Err(err) => err,
+            let lost = if self.starts_in_vain >= STARTS_IN_VAIN {
+                ReadError::Lost("doorcast ended again and again while it read what comes there".into())
+            } else {
+                match self.open_tail(&server, &start, &table).await {
+                    Ok(tail) => self.read(tail, &server, &mut table, &end.at, backoff).await,
+                    Err(err) => err,
+                }
             };
             match lost {
                 ReadError::Lost(reason) => end = self.recover(&reason, &server, &mut table).await?,
@@ -134,8 +148,11 @@ impl Follower {
                 Start::Gtid(set.clone())
             }
             _ => {
-                let reason =
-                    "this is another server than before, and does not have all that was told by GTID";
+                let reason = if same_server {
+                    "a replica can't ask for an offset of more than 32 bits, and there is no GTID set to go by"
+                } else {
+                    "this is another server than before, and does not have all that was told by GTID"
+                };
                 self.recover(reason, server, table).await?;
                 let position = self.position.as_ref().unwrap_or(end);
                 file(position.at.clone())
@@ -165,6 +182,15 @@ impl Follower {
     }
 
     async fn open_tail(&mut self, server: &Server, start: &Start, table: &Table) -> Result<Tail, ReadError> {
+        if let Start::File { at, .. } = start
+            && at.offset > LARGEST_OFFSET
+        {
+            let message = format!(
+                "a replica can't ask for position {at}, for its offset has more than 32 bits. On the server: FLUSH \
+                 BINARY LOGS; or choose another --start-from: earliest, now, or a FILE:OFFSET out of SHOW BINARY LOGS"
+            );
+            return Err(Ended::Person(message).into());
+        }
         let conn = self.settings.link.connect().await.map_err(Ended::from)?;
         let registration = Registration { server_id: self.replica_id, heartbeat: self.settings.heartbeat };
         let name = TableName { database: table.database().to_owned(), table: table.name().to_owned() };
@@ -185,9 +211,12 @@ impl Follower {
     ) -> ReadError {
         let mut caught_up = false;
         let mut quiet = false;
+        // Where it was to be read to is a place on the connection before, perhaps of another server.
+        self.unlogged = None;
         let mut swept = Instant::now();
         let mut saved = Instant::now();
         let mut moved = true;
+        let mut save_each = if self.starts_in_vain > 1 { SAVED_ONE_BY_ONE } else { 0 };
         let mut report = tokio::time::interval(REPORT_EVERY);
         loop {
             // Not before the server has sent something of the file: it may not have the position. By GTID the
@@ -201,6 +230,10 @@ impl Follower {
                 caught_up = true;
                 backoff.reset();
                 self.caught_up();
+                if save_each > 0 {
+                    save_each = 0;
+                    self.saver.save(self.checkpoint()).await;
+                }
             }
             let due = self.looks.due();
             if due.is_some_and(|due| due <= Instant::now()) {
@@ -253,10 +286,18 @@ impl Follower {
             if let (Some(at), Some(position)) = (tail.at(), &mut self.position)
                 && (position.at != *at || position.began != tail.began())
             {
+                if position.at != *at {
+                    self.starts_in_vain = 0;
+                }
                 position.at.clone_from(at);
                 position.began = tail.began();
                 self.ahead.passed(at);
                 moved = true;
+            }
+            if moved && save_each > 0 {
+                save_each -= 1;
+                (saved, moved) = (Instant::now(), false);
+                self.saver.save(self.checkpoint()).await;
             }
             // A stream that never pauses does not let the timer's turn come.
             if moved && saved.elapsed() >= SAVE_EVERY {
@@ -269,6 +310,10 @@ impl Follower {
 
     fn caught_up(&mut self) {
         self.told_is_known = true;
+        if let Some(position) = &self.position {
+            self.looks.ask_put_off(position);
+        }
+        self.starts_in_vain = 0;
         self.feed.set_ready();
         self.status.update(|source| source.link = status::Link::Following);
         self.report();
@@ -356,6 +401,7 @@ impl Follower {
             }
         }
         self.position = Some(end.clone());
+        self.starts_in_vain = 0;
         self.server = Some(server.identity.clone());
         self.saver.offer(self.checkpoint());
         Ok(end)

@@ -142,6 +142,7 @@ fn open(app: Arc<App>) -> Router {
         .route("/screen/events", get(screen::screen_events))
         .route("/screen/poll", get(screen::screen_poll))
         .route("/screen/alive", get(screen::alive))
+        .route("/screen/known", get(screen::known))
         .route("/photos/{name}", get(photos::photo))
         .route("/theme/{*path}", get(www::theme))
         .nest("/reception/api", reception_api(&app))

@@ -22,3 +22,20 @@ impl Pause {
         pause
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_day_of_failures_never_leaves_the_bounds() {
+        let (mut pause, mut waited, mut last) = (Pause::default(), Duration::ZERO, Duration::ZERO);
+        assert!((SHORTEST / 2..=SHORTEST).contains(&pause.next()));
+        while waited < Duration::from_secs(24 * 3600) {
+            last = pause.next();
+            assert!((SHORTEST / 2..=LONGEST).contains(&last), "{last:?} after {waited:?}");
+            waited += last;
+        }
+        assert!(last >= LONGEST / 2);
+    }
+}

@@ -12,7 +12,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use futures_util::future::FutureExt;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::sleep_until;
 
 use super::{
     App,
@@ -47,7 +47,7 @@ pub(super) async fn wait(
     kind: Kind,
 ) -> Result<Response, HttpError> {
     let _client = Client::count_in(app, kind);
-    let deadline = Instant::from_std(query.deadline());
+    let deadline = query.deadline();
     let mut stopping = app.stopping.clone();
 
     let opened = tokio::select! {

@@ -2,9 +2,10 @@
 //!
 //! Owns the meaning of query parameters, for all endpoints alike.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use axum::http::HeaderMap;
+use tokio::time::Instant;
 
 use super::error::HttpError;
 use crate::{
@@ -160,15 +161,19 @@ impl Filter {
 
     /// Whether the client wants this row now.
     pub(super) fn wants(&self, row: &Row) -> bool {
-        self.is_young(row) && self.columns.iter().all(|(name, candidates)| is_one_of(row, name, candidates))
+        self.is_young(row, now_ms())
+            && self.columns.iter().all(|(name, candidates)| is_one_of(row, name, candidates))
     }
 
-    fn is_young(&self, row: &Row) -> bool {
-        let Some(max_age) = self.max_age else { return true };
-        row.committed_ms().is_some_and(|committed_ms| {
-            u128::from(now_ms().saturating_sub(committed_ms)) <= max_age.as_millis()
-        })
+    fn is_young(&self, row: &Row, now_ms: u64) -> bool {
+        self.max_age.is_none_or(|max_age| is_within(max_age, row.committed_ms(), now_ms))
     }
+}
+
+/// Whether a row is known to be at most so old. Where our clock is behind the server's, or was set back, it
+/// is.
+fn is_within(max_age: Duration, committed_ms: Option<u64>, now_ms: u64) -> bool {
+    committed_ms.is_some_and(|at| u128::from(now_ms.saturating_sub(at)) <= max_age.as_millis())
 }
 
 fn is_one_of(row: &Row, column: &str, candidates: &[Candidate]) -> bool {
@@ -183,5 +188,29 @@ impl Candidate {
     fn new(text: &str) -> Self {
         let quoted = serde_json::Value::String(text.into()).to_string();
         Candidate { plain: text.into(), quoted: quoted.into() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_is_set_back_hides_no_row_by_its_age() {
+        const DAY_MS: u64 = 24 * 3_600_000;
+        let (max_age, at) = (Duration::from_secs(20), 20_000 * DAY_MS);
+        for (now_ms, shown) in [
+            (at, true),
+            (at + 20_000, true),
+            (at + 20_001, false),
+            (at + DAY_MS, false),
+            (at - 1, true),
+            (at - DAY_MS, true),
+            (0, true),
+        ] {
+            assert_eq!(is_within(max_age, Some(at), now_ms), shown, "{now_ms}");
+        }
+        assert!(!is_within(max_age, None, at), "nobody knows how old it is");
+        assert!(is_within(Duration::MAX, Some(0), u64::MAX));
     }
 }

@@ -21,7 +21,8 @@
 //!
 //! `GET /screen/alive?screen=lobby&doorno=1,2`: a screen that says, at each ping perhaps, that its page is
 //! alive. 200 with `{"screens":1}`: how many are known by that name at that address or, where it has none,
-//! at those doors.
+//! at those doors. `GET /screen/known` only asks: a launcher does, whose browser may have died with a page
+//! that looks alive.
 
 use std::sync::Arc;
 
@@ -90,6 +91,16 @@ pub(super) async fn alive(
 ) -> Result<Response, HttpError> {
     let (_, who) = read(people(&app)?, &request, peer)?;
     let screens = app.screens.answered(&who);
+    Ok(status::uncached(format!("{{\"screens\":{screens}}}")))
+}
+
+pub(super) async fn known(
+    State(app): State<Arc<App>>,
+    Extension(peer): Extension<Peer>,
+    request: Request,
+) -> Result<Response, HttpError> {
+    let (_, who) = read(people(&app)?, &request, peer)?;
+    let screens = app.screens.connected(&who);
     Ok(status::uncached(format!("{{\"screens\":{screens}}}")))
 }
 

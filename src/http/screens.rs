@@ -8,11 +8,11 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use serde::Serialize;
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 
 use crate::{people::Greeting, status::now_ms};
 
@@ -120,6 +120,14 @@ pub(super) struct Introduction {
     pub(super) remote: String,
 }
 
+impl Seen {
+    /// Whether it is the screen of this name or, where it has none, one at these doors.
+    fn is(&self, who: &Introduction) -> bool {
+        let same = self.screen == who.screen && self.remote == who.remote;
+        same && (!who.screen.is_empty() || self.doors == who.doors)
+    }
+}
+
 impl Screens {
     /// Serves a screen from now on.
     pub(super) fn connect(&self, kind: Kind, who: Introduction) -> Connected {
@@ -154,11 +162,13 @@ impl Screens {
     /// How many there are.
     pub(super) fn answered(&self, who: &Introduction) -> usize {
         let mut entries = self.entries();
-        let own = entries.values_mut().map(|entry| &mut entry.seen).filter(|seen| {
-            let same = seen.screen == who.screen && seen.remote == who.remote;
-            same && (!who.screen.is_empty() || seen.doors == who.doors)
-        });
+        let own = entries.values_mut().map(|entry| &mut entry.seen).filter(|seen| seen.is(who));
         own.map(|seen| seen.answered_ms = Some(now_ms())).count()
+    }
+
+    /// How many of those are connected now.
+    pub(super) fn connected(&self, who: &Introduction) -> usize {
+        self.list().iter().filter(|seen| seen.is(who)).count()
     }
 
     /// Those that are connected now, by doors and age.
@@ -270,4 +280,31 @@ impl Drop for Connected {
 
 fn is_at(doors: &[String], door: &str) -> bool {
     doors.is_empty() || doors.iter().any(|own| own == door)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn named(screen: String) -> Introduction {
+        Introduction { screen, doors: vec![], remote: "127.0.0.1".into() }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn over_a_day_screens_that_do_not_come_back_are_forgotten() {
+        let screens = Screens::default();
+        let open = screens.connect(Kind::Events, named("lobby".into()));
+        for number in 0..24 * 360 {
+            drop(screens.connect(Kind::Poll, named(format!("passing {number}"))));
+            drop(screens.connect(Kind::Poll, named("faithful".into())));
+            tokio::time::advance(Duration::from_secs(10)).await;
+            let names: Vec<String> = screens.list().into_iter().map(|seen| seen.screen).collect();
+            assert!(names.contains(&"lobby".into()) && names.contains(&"faithful".into()), "{names:?}");
+            assert!(names.len() <= 2 + 4, "{names:?}");
+        }
+        tokio::time::advance(POLLS_WITHIN).await;
+        assert_eq!(screens.list().len(), 1, "a stream stays as long as it is open");
+        drop(open);
+        assert_eq!(screens.entries().len(), 0);
+    }
 }

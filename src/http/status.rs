@@ -190,6 +190,8 @@ pub(super) async fn metrics(State(app): State<Arc<App>>) -> Response {
         "Connections beyond the limit.",
         app.clients.turned_away.get(),
     );
+    let tasks = tokio::runtime::Handle::current().metrics().num_alive_tasks();
+    text.gauge("tasks", "Tasks of the process that have not ended.", &[(&[], tasks as f64)]);
     text.gauge("feed_rows", "Rows in the feed.", &[(&[], feed.rows as f64)]);
     text.gauge("feed_bytes", "Bytes of the feed, about.", &[(&[], feed.bytes as f64)]);
     text.gauge("feed_epoch", "How often keys have started over, from 1.", &[(&[], f64::from(feed.epoch))]);

@@ -35,7 +35,7 @@ pub enum Reread {
     XaCommit,
     /// The row image has another layout than the table.
     Layout,
-    /// The row image is partial, compressed or malformed.
+    /// The row image is partial or malformed.
     Image,
     /// An event type that is not known inside a transaction.
     UnknownEvent,
@@ -57,7 +57,7 @@ impl Reread {
             Reread::OtherStatement => "a statement on another table was logged as text",
             Reread::XaCommit => "an XA transaction committed",
             Reread::Layout => "a row image has another layout than the table",
-            Reread::Image => "a row image is partial, compressed or malformed",
+            Reread::Image => "a row image is partial or malformed",
             Reread::UnknownEvent => "an unknown event stood in a transaction",
             Reread::Rollback => "a transaction was rolled back in part",
             Reread::Vanished => "a transaction's content was lost on the way",

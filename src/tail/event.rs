@@ -50,6 +50,9 @@ pub(super) const MARIADB_WRITE_ROWS_COMPRESSED: u8 = 169;
 pub(super) const MARIADB_UPDATE_ROWS_COMPRESSED: u8 = 170;
 pub(super) const MARIADB_DELETE_ROWS_COMPRESSED: u8 = 171;
 
+/// What every event begins with.
+pub(super) const HEADER_BYTES: u32 = 19;
+
 /// The event was made for this connection and stands in no file.
 pub(super) const FLAG_ARTIFICIAL: u16 = 0x20;
 /// Whoever does not know the event may skip it.
@@ -86,6 +89,24 @@ pub(super) fn short_name(data: &[u8]) -> Option<(&[u8], &[u8])> {
     let (len, rest) = data.split_first()?;
     let (name, rest) = rest.split_at_checked(usize::from(*len))?;
     Some((name, rest.split_first()?.1))
+}
+
+/// A number of one to nine bytes, taken off the front.
+pub(super) fn length_encoded(data: &mut &[u8]) -> Option<u64> {
+    let (first, rest) = data.split_first()?;
+    let width = match first {
+        0xfc => 2,
+        0xfd => 3,
+        0xfe => 8,
+        0xfb | 0xff => 0,
+        _ => {
+            *data = rest;
+            return Some(u64::from(*first));
+        }
+    };
+    let (bytes, rest) = rest.split_at_checked(width)?;
+    *data = rest;
+    Some(bytes.iter().rev().fold(0, |sum, byte| sum << 8 | u64::from(*byte)))
 }
 
 /// The session's database and the text of a QUERY event.

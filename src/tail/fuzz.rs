@@ -10,7 +10,7 @@ use mysql_async::binlog::{
 use super::{
     TableName,
     commit::{Commit, Malformed},
-    event::{self, FORMAT_DESCRIPTION, ROTATE, TABLE_MAP, TRANSACTION_PAYLOAD},
+    event::{self, FORMAT_DESCRIPTION, ROTATE, TABLE_MAP, TRANSACTION_PAYLOAD, length_encoded},
     position::FileOffset,
     statement::{Names, classify},
     transaction::{Assembler, Step},
@@ -206,23 +206,6 @@ fn has_sound_fields(mut data: &[u8]) -> bool {
             return false;
         }
     }
-}
-
-fn length_encoded(data: &mut &[u8]) -> Option<u64> {
-    let (first, rest) = data.split_first()?;
-    let width = match first {
-        0xfc => 2,
-        0xfd => 3,
-        0xfe => 8,
-        0xfb | 0xff => 0,
-        _ => {
-            *data = rest;
-            return Some(u64::from(*first));
-        }
-    };
-    let (bytes, rest) = rest.split_at_checked(width)?;
-    *data = rest;
-    Some(bytes.iter().rev().fold(0, |sum, byte| sum << 8 | u64::from(*byte)))
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@
 
 mod caught;
 mod commit;
+mod compressed;
 mod event;
 pub(crate) mod fuzz;
 pub mod gtid;

@@ -88,13 +88,40 @@ fn define(first: &str, query: &[u8], names: Names<'_>) -> Statement {
     if !object_is_table || has("TRIGGER") || has("VIEW") || has("PROCEDURE") {
         return Statement::Definition(TableChange::Layout);
     }
+    if first == "CREATE" && !created(query).is_some_and(|table| names.found_in(table)) {
+        return Statement::Nothing; // CREATE TABLE other LIKE vdooropen
+    }
     Statement::Definition(match first {
         "TRUNCATE" | "DROP" => TableChange::Emptied,
-        // CREATE TABLE other LIKE vdooropen names it too: the keys tell.
         "CREATE" | "RENAME" => TableChange::Swapped,
         _ if has("RENAME") || has("AUTO_INCREMENT") || has("TRUNCATE") => TableChange::Swapped,
         _ => TableChange::Layout,
     })
+}
+
+/// The name of the table in a CREATE TABLE, as it stands there; all of the query if there is a comment before it.
+fn created(query: &[u8]) -> Option<&[u8]> {
+    let mut words = Words(query);
+    words.by_ref().find(|word| word == "TABLE")?;
+    let mut name = words.0.trim_ascii_start();
+    if words.next().as_deref() == Some("IF") {
+        name = words.by_ref().find(|word| word == "EXISTS").map(|_| words.0)?.trim_ascii_start();
+    }
+    if name.starts_with(b"/*") || name.starts_with(b"--") || name.starts_with(b"#") {
+        return Some(query);
+    }
+    let mut quoted = false;
+    let mut dot = false;
+    let mut ends = |at: usize, byte: &u8| {
+        let rest = || name.get(at..).unwrap_or_default().trim_ascii_start();
+        let ends =
+            !quoted && (*byte == b'(' || byte.is_ascii_whitespace() && !dot && !rest().starts_with(b"."));
+        quoted ^= *byte == b'`';
+        dot = *byte == b'.' || dot && byte.is_ascii_whitespace();
+        ends
+    };
+    let end = name.iter().enumerate().find(|(at, byte)| ends(*at, byte)).map_or(name.len(), |(at, _)| at);
+    name.get(..end)
 }
 
 impl Names<'_> {
@@ -208,6 +235,12 @@ mod tests {
         check("TRUNCATE archive.vdooropen", Nothing);
         check("CREATE TABLE vdooropen (a int)", Definition(Swapped));
         check("CREATE TABLE IF NOT EXISTS vdooropen (a int)", Definition(Swapped));
+        check("CREATE TABLE IF NOT EXISTS `access` . `vdooropen`(a int)", Definition(Swapped));
+        check("create or replace table access.vdooropen (a int)", Definition(Swapped));
+        check("CREATE OR REPLACE TABLE /* anew */ vdooropen (a int)", Definition(Swapped));
+        check("CREATE TABLE v_new LIKE vdooropen", Nothing);
+        check("CREATE TABLE `v new` LIKE `vdooropen`", Nothing);
+        check("CREATE TABLE v_new(a int) SELECT * FROM vdooropen", Nothing);
         check("RENAME TABLE vdooropen TO v_202611, v_new TO vdooropen", Definition(Swapped));
         check("ALTER TABLE vdooropen ADD c INT", Definition(Layout));
         check("/*!40000 ALTER TABLE vdooropen DISABLE KEYS */", Definition(Layout));

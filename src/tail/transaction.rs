@@ -11,6 +11,7 @@ use tracing::debug;
 
 use super::{
     commit::{Commit, Malformed, Reread, TableName},
+    compressed::{inflated, unpacked},
     event::{self, *},
     gtid::Gtid,
     position::FileOffset,
@@ -77,6 +78,8 @@ pub(super) struct Assembler {
     insert_id: Option<u64>,
     /// Where the compressed transaction ends that the events come from: they have no position.
     payload_end: Option<u32>,
+    /// See [`LARGEST_TRANSACTION_BYTES`].
+    largest_bytes: usize,
 }
 
 impl Assembler {
@@ -95,6 +98,7 @@ impl Assembler {
             open: None,
             insert_id: None,
             payload_end: None,
+            largest_bytes: LARGEST_TRANSACTION_BYTES,
         }
     }
 
@@ -125,6 +129,11 @@ impl Assembler {
     ) -> Result<Step, Malformed> {
         let header = event.header();
         let data = event.data();
+        // For instance behind the end of a compressed transaction that claims to be longer than it is: all
+        // zeros, as many as it claims.
+        if header.event_size() < HEADER_BYTES {
+            return Err(Malformed("event header of an"));
+        }
         match event.header().event_type_raw() {
             TABLE_MAP => self.table_map(data)?,
             WRITE_ROWS_V1 | WRITE_ROWS => self.write_rows(event, table_map)?,
@@ -139,14 +148,17 @@ impl Assembler {
             | MARIADB_DELETE_ROWS_COMPRESSED => {}
             MARIADB_WRITE_ROWS_COMPRESSED_V1 | MARIADB_WRITE_ROWS_COMPRESSED => {
                 if self.is_followed(table_id(data)?) {
-                    self.reread(Reread::Image);
+                    match unpacked(event) {
+                        Some(event) => self.write_rows(&event, table_map)?,
+                        None => self.reread(Reread::Image),
+                    }
                 }
             }
             XID => return Ok(self.commit(event)),
             GTID | ANONYMOUS_GTID | GTID_TAGGED => return self.mysql_gtid(event),
             MARIADB_GTID => return self.mariadb_gtid(event),
             QUERY => return self.query(event),
-            MARIADB_QUERY_COMPRESSED => return Ok(self.compressed_query(event)),
+            MARIADB_QUERY_COMPRESSED => return self.compressed_query(event),
             BEGIN_LOAD_QUERY | EXECUTE_LOAD_QUERY => self.reread(Reread::Statement),
             XA_PREPARE => return Ok(self.xa_prepare(event)),
             TRANSACTION_PAYLOAD => {
@@ -241,7 +253,7 @@ impl Assembler {
             }
         };
         let open = self.open.get_or_insert_default();
-        if open.bytes > LARGEST_TRANSACTION_BYTES {
+        if open.bytes > self.largest_bytes {
             return Ok(());
         }
         let rows_before = open.rows.len();
@@ -255,7 +267,7 @@ impl Assembler {
             Some(Ok(())) => {
                 let added = open.rows.get(rows_before..).unwrap_or_default();
                 open.bytes += added.iter().map(EncodedRow::memory_bytes).sum::<usize>();
-                if open.bytes > LARGEST_TRANSACTION_BYTES {
+                if open.bytes > self.largest_bytes {
                     open.rows = Vec::new();
                     self.reread(Reread::TooLarge);
                 }
@@ -271,6 +283,10 @@ impl Assembler {
 
     fn query(&mut self, event: &Event) -> Result<Step, Malformed> {
         let (schema, query) = query_parts(event.data()).ok_or(Malformed("QUERY"))?;
+        Ok(self.statement(event, schema, query))
+    }
+
+    fn statement(&mut self, event: &Event, schema: &[u8], query: &[u8]) -> Step {
         let names = Names { database: &self.database, table: &self.table, schema };
         let lone = self.open.is_none();
         match classify(query, names) {
@@ -279,19 +295,22 @@ impl Assembler {
                     self.open.as_ref().is_some_and(|open| !open.is_empty() && self.payload_end.is_none());
                 let step = if vanished { self.vanished(event) } else { Step::Open };
                 self.open.get_or_insert_default();
-                return Ok(step);
+                return step;
             }
-            Statement::Commit => return Ok(self.commit(event)),
+            Statement::Commit => return self.commit(event),
             Statement::Rollback => {
-                // Logged only when a table without transactions was written to: those rows stay.
+                // Logged only when a table without transactions was written to: those rows stay, and the others never
+                // were.
                 let wrote = self.open.as_ref().is_some_and(|open| !open.is_empty());
                 if wrote {
+                    self.drop_rows();
                     self.reread(Reread::Rollback);
                 }
-                return Ok(self.commit(event));
+                return self.commit(event);
             }
             Statement::RollbackTo => {
                 if self.open.as_ref().is_some_and(|open| !open.rows.is_empty()) {
+                    self.drop_rows();
                     self.reread(Reread::Rollback);
                 }
             }
@@ -299,7 +318,7 @@ impl Assembler {
             Statement::XaCommit => self.reread(Reread::XaCommit),
             Statement::XaEnd => {
                 self.drop_rows();
-                return Ok(self.commit(event));
+                return self.commit(event);
             }
             Statement::Definition(change) => {
                 self.open.get_or_insert_default().change = Some(change);
@@ -310,18 +329,22 @@ impl Assembler {
                 self.open.get_or_insert_default().insert_ids.extend(insert_id.map(Key::from));
             }
         }
-        Ok(if lone { self.commit(event) } else { Step::Open })
+        if lone { self.commit(event) } else { Step::Open }
     }
 
-    /// MariaDB's compressed QUERY: a statement that is longer than most definitions are, unread.
-    fn compressed_query(&mut self, event: &Event) -> Step {
-        let lone = self.open.is_none();
-        self.reread(Reread::OtherStatement);
-        if lone {
-            self.open.get_or_insert_default().change = Some(TableChange::Layout);
-            return self.commit(event);
+    /// MariaDB's compressed QUERY. One that can't be read may have done anything.
+    fn compressed_query(&mut self, event: &Event) -> Result<Step, Malformed> {
+        let (schema, packed) = query_parts(event.data()).ok_or(Malformed("QUERY"))?;
+        if let Some(query) = inflated(packed) {
+            return Ok(self.statement(event, schema, &query));
         }
-        Step::Open
+        let lone = self.open.is_none();
+        self.reread(Reread::Image);
+        if !lone {
+            return Ok(Step::Open);
+        }
+        self.open.get_or_insert_default().change = Some(TableChange::Swapped);
+        Ok(self.commit(event))
     }
 
     /// The end of the first phase, or a commit in one phase.
@@ -458,3 +481,6 @@ impl Open {
         self.rows.is_empty() && self.reread.is_none() && self.change.is_none()
     }
 }
+
+#[cfg(test)]
+mod tests;

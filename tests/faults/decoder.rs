@@ -2,22 +2,44 @@
 
 use std::{collections::HashMap, fs::File, path::Path};
 
-use anyhow::{Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow};
 use mysql_cdc::{
     binlog_reader::BinlogReader,
-    events::{binlog_event::BinlogEvent, row_events::mysql_value::MySqlValue},
+    events::{
+        binlog_event::BinlogEvent,
+        row_events::{mysql_value::MySqlValue, row_data::RowData},
+    },
 };
 
-/// Keys of `vdooropen` in one database, in the order of their commits.
+use crate::{
+    swipes::Card,
+    verdict::{Fields, Generation},
+};
+
+/// Rows of `vdooropen` in one database, in the order of their commits.
+///
+/// It does not see what a server compressed, nor what it logged as statements, nor rows of an XA transaction
+/// that was prepared before it was committed.
 #[derive(Debug)]
 pub(crate) struct Decoder {
     database: String,
-    pub(crate) keys: Vec<i64>,
+    pub(crate) rows: Vec<Decoded>,
+    generation: Generation,
+}
+
+/// A row as the binlog has it.
+#[derive(Debug)]
+pub(crate) struct Decoded {
+    pub(crate) card: Card,
+    /// How often keys had started over before.
+    pub(crate) generation: Generation,
+    /// `None` if the image is not a whole one.
+    pub(crate) fields: Option<Fields>,
 }
 
 impl Decoder {
     pub(crate) fn new(database: &str) -> Decoder {
-        Decoder { database: database.to_owned(), keys: Vec::new() }
+        Decoder { database: database.to_owned(), rows: Vec::new(), generation: 0 }
     }
 
     /// Reads a file to its end. A transaction that does not end in it was cut off by a crash, and rolled
@@ -35,13 +57,17 @@ impl Decoder {
                 }
                 BinlogEvent::WriteRowsEvent(rows) if ours.get(&rows.table_id) == Some(&true) => {
                     for row in &rows.rows {
-                        let Some(Some(MySqlValue::Int(key))) = row.cells.first() else { bail!("no key") };
-                        open.push(i64::from(*key));
+                        open.push(decoded(row, self.generation).context("a row without a card")?);
                     }
                 }
-                BinlogEvent::XidEvent(_) => self.keys.append(&mut open),
+                BinlogEvent::XidEvent(_) => self.rows.append(&mut open),
                 BinlogEvent::QueryEvent(query) if query.sql_statement == "COMMIT" => {
-                    self.keys.append(&mut open);
+                    self.rows.append(&mut open);
+                }
+                BinlogEvent::QueryEvent(query)
+                    if query.database_name == self.database && starts_over(&query.sql_statement) =>
+                {
+                    self.generation += 1;
                 }
                 BinlogEvent::MySqlGtidEvent(_) | BinlogEvent::MariaDbGtidEvent(_) => open.clear(),
                 _ => {}
@@ -49,6 +75,32 @@ impl Decoder {
         }
         Ok(())
     }
+}
+
+/// Whether keys start over with this statement. `DROP TABLE` needs no counting: there are no rows before the
+/// `CREATE TABLE`.
+fn starts_over(sql: &str) -> bool {
+    ["TRUNCATE TABLE vdooropen", "CREATE TABLE `vdooropen` ", "RENAME TABLE vdooropen "]
+        .iter()
+        .any(|beginning| sql.starts_with(beginning))
+}
+
+fn decoded(row: &RowData, generation: Generation) -> Option<Decoded> {
+    let text = |place: usize| match row.cells.get(place) {
+        Some(Some(MySqlValue::String(text))) => Some(text.clone()),
+        _ => None,
+    };
+    let number = |place: usize| match row.cells.get(place) {
+        Some(Some(MySqlValue::Int(number))) => Some(i64::from(*number)),
+        Some(Some(MySqlValue::BigInt(number))) => i64::try_from(*number).ok(),
+        _ => None,
+    };
+    let card = Card::from_str_radix(&text(2)?, 16).ok()?;
+    let fields = || {
+        let key = number(0)?;
+        Some(Fields { key, door: number(1)?, card: text(2)?, time: text(3)?, open: text(4)? })
+    };
+    Some(Decoded { card, generation, fields: fields() })
 }
 
 fn explain(file: &Path, err: &mysql_cdc::errors::Error) -> anyhow::Error {

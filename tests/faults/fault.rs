@@ -1,21 +1,23 @@
 //! The faults.
 
-use std::{fs, time::Duration};
+mod doorcast;
+mod keys;
+mod link;
+mod rights;
+mod server;
+mod table;
 
-use anyhow::{Context, Result, ensure};
+use std::time::Duration;
+
+use ::doorcast::demo::binary::{Flavour, ServerBinary};
+use anyhow::{Context, Result};
 use clap::ValueEnum;
-use futures_util::StreamExt;
-use mysql_async::{BinlogStreamRequest, Conn, prelude::Queryable};
-use tokio::{
-    io::AsyncWriteExt,
-    net::{TcpSocket, TcpStream},
-    time::{sleep, timeout},
-};
+use mysql_async::prelude::Queryable;
 
-use crate::{proxy::Way, stage::Stage, swipes::Format, verdict::Promise};
+use crate::{stage::Stage, swipes::Format, verdict::Promise};
 
 /// What goes wrong in a round.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 pub(crate) enum Fault {
     /// doorcast is killed with SIGKILL, and started again.
     DoorcastKill,
@@ -61,8 +63,35 @@ pub(crate) enum Fault {
     NoFolder,
     /// Clients that never read, and clients that send garbage.
     Hostile,
+    /// doorcast has no descriptor left for a while.
+    Descriptors,
     /// Another replica comes with doorcast's server_id.
     Twin,
+    /// Two of the four sessions log rows with some of their columns.
+    RowImage,
+    /// The server compresses what it logs.
+    Compressed,
+    /// SELECT, or REPLICATION SLAVE, is revoked and given back; what is connected meanwhile is killed.
+    Grant,
+    /// The password is changed and changed back, and what is connected is killed.
+    Password,
+    /// XA transactions are prepared, then doorcast or the server restarts, then they are committed or rolled
+    /// back.
+    Xa,
+    /// The table gets a column, which changes, and goes again.
+    Alter,
+    /// The table is renamed away and made anew in one statement.
+    Archive,
+    /// TRUNCATE.
+    Truncate,
+    /// DROP TABLE, and CREATE TABLE.
+    Drop,
+    /// Rows that are not logged at all.
+    Unlogged,
+    /// The server is killed, and the tail of its binlog was not yet on disk.
+    PowerLoss,
+    /// Another server with the same data stands at the address.
+    OtherServer,
     /// Any of the above, by chance.
     Any,
     /// Any of the above that leaves doorcast running, by chance.
@@ -86,6 +115,7 @@ impl Fault {
                 | Fault::KillPurge
                 | Fault::StatementKill
                 | Fault::DiskFull
+                | Fault::Xa
         )
     }
 
@@ -113,15 +143,37 @@ impl Fault {
             Fault::DiskFull => "disk full, doorcast killed",
             Fault::NoFolder => "checkpoint folder gone",
             Fault::Hostile => "hostile clients",
+            Fault::Descriptors => "descriptors used up",
             Fault::Twin => "second replica, same server_id",
+            Fault::RowImage => "partial row images",
+            Fault::Compressed => "compressed binlog",
+            Fault::Grant => "grant revoked",
+            Fault::Password => "password changed",
+            Fault::Xa => "XA across restarts",
+            Fault::Alter => "columns altered",
+            Fault::Archive => "archived by RENAME",
+            Fault::Truncate => "TRUNCATE",
+            Fault::Drop => "DROP and CREATE",
+            Fault::Unlogged => "rows not logged",
+            Fault::PowerLoss => "server loses power",
+            Fault::OtherServer => "another server",
             Fault::Any => "any of these",
             Fault::Lasting => "any but on doorcast itself",
         }
     }
 
+    /// Whether such a thing can happen on a server.
+    pub(crate) fn applies_to(self, server: &ServerBinary) -> bool {
+        match self {
+            Fault::Compressed => server.flavour() == Flavour::MariaDb || server.version() >= (8, 0, 20),
+            _ => true,
+        }
+    }
+
     /// Itself, or one by chance for [`Fault::Any`] and [`Fault::Lasting`].
-    pub(crate) fn or_by_chance(self, random: &mut fastrand::Rng) -> Fault {
+    pub(crate) fn or_by_chance(self, server: &ServerBinary, random: &mut fastrand::Rng) -> Fault {
         let mut each = Fault::each();
+        each.retain(|fault| fault.applies_to(server));
         match self {
             Fault::Any => {}
             Fault::Lasting => each.retain(|fault| fault.leaves_doorcast_running()),
@@ -141,6 +193,28 @@ impl Fault {
                 | Fault::Statement
                 | Fault::Mixed
                 | Fault::StatementKill
+                | Fault::RowImage
+                | Fault::Compressed
+                | Fault::Xa
+                | Fault::Alter
+                | Fault::Unlogged
+                | Fault::PowerLoss
+                | Fault::OtherServer
+        )
+    }
+
+    /// Whether doorcast looks at the table for a while after it.
+    pub(crate) fn has_looks(self) -> bool {
+        matches!(
+            self,
+            Fault::HalfOpenStatement
+                | Fault::Statement
+                | Fault::Mixed
+                | Fault::StatementKill
+                | Fault::RowImage
+                | Fault::Compressed
+                | Fault::Xa
+                | Fault::Alter
         )
     }
 
@@ -149,156 +223,60 @@ impl Fault {
         match self {
             // Nobody knows what was told in the last second before the kill.
             Fault::KillPurge | Fault::Any => Promise::UnlessTold,
+            Fault::Archive | Fault::Truncate | Fault::Drop | Fault::Lasting => Promise::NewEpochs,
             _ => Promise::All,
         }
     }
 
     /// Makes it happen. Afterwards everything works again, or will by itself.
     pub(crate) async fn inject(self, stage: &mut Stage, random: &mut fastrand::Rng) -> Result<()> {
-        let a_while = Duration::from_millis(random.u64(0..800));
+        let a_while = Duration::from_millis(random.u64(50..500));
         match self {
-            Fault::DoorcastKill => {
-                stage.doorcast.kill().await;
-                sleep(a_while / 2).await;
-                stage.doorcast.start_again().await;
+            Fault::DoorcastKill => doorcast::kill(stage, a_while).await,
+            Fault::DoorcastStop => doorcast::restart(stage, a_while).await,
+            Fault::DoorcastFreeze => doorcast::freeze(stage, a_while).await,
+            Fault::ServerRestart => stage.server.restart().await,
+            Fault::ServerKill => server::kill(stage).await,
+            Fault::ServerFreeze => server::freeze(stage, a_while).await,
+            Fault::DumpKill => kill_connections(stage, "Binlog Dump").await,
+            Fault::Rotate => server::rotate(stage, random).await,
+            Fault::Purge | Fault::KillPurge => server::purge(stage, self == Fault::KillPurge, a_while).await,
+            Fault::Reset => server::reset(stage, a_while).await,
+            Fault::HalfOpen => link::half_open(stage).await,
+            Fault::HalfOpenStatement => link::half_open_statement(stage, a_while).await,
+            Fault::LinkCut => link::cut(stage, a_while, random).await,
+            Fault::SlowLink => link::slow(stage, a_while, random).await,
+            Fault::ClientCut => link::cut_clients(stage, a_while, random).await,
+            Fault::Statement => table::format(stage, Format::Statement, a_while).await,
+            Fault::Mixed => table::format(stage, Format::Mixed, a_while).await,
+            Fault::RowImage => {
+                let image = if random.u8(0..3) == 0 { Format::NoBlob } else { Format::Minimal };
+                table::format(stage, image, a_while).await
             }
-            Fault::DoorcastStop => {
-                stop_doorcast(stage).await?;
-                sleep(a_while / 2).await;
-                stage.doorcast.start_again().await;
-            }
-            Fault::DoorcastFreeze => {
-                stage.doorcast.signal("STOP");
-                sleep(a_while * 3).await;
-                stage.doorcast.signal("CONT");
-            }
-            Fault::ServerRestart => stage.server.restart().await?,
-            Fault::ServerKill => {
-                stage.server.kill();
-                stage.server.start_again().await?;
-            }
-            Fault::ServerFreeze => {
-                stage.server.freeze()?;
-                sleep(a_while * 4).await;
-                stage.server.thaw()?;
-            }
-            Fault::DumpKill => kill_dump(stage).await?,
-            Fault::Rotate => {
-                let mut conn = stage.admin().await?;
-                for _ in 0..random.u8(1..5) {
-                    conn.query_drop("FLUSH BINARY LOGS").await?;
-                }
-                conn.disconnect().await?;
-            }
-            Fault::Purge | Fault::KillPurge => {
-                match self {
-                    Fault::Purge => stop_doorcast(stage).await?,
-                    _ => stage.doorcast.kill().await,
-                }
-                sleep(a_while).await;
-                let newest = stage.rotate_and_read().await?;
-                let mut conn = stage.admin().await?;
-                conn.query_drop(format!("PURGE BINARY LOGS TO '{newest}'")).await?;
-                conn.disconnect().await?;
-                sleep(a_while / 2).await;
-                stage.doorcast.start_again().await;
-            }
-            Fault::Reset => {
-                stop_doorcast(stage).await?;
-                sleep(a_while).await;
-                stage.reset_binlogs().await?;
-                sleep(a_while).await;
-                stage.doorcast.start_again().await;
-            }
-            Fault::HalfOpen => {
-                stage.link.set(Way::Stalled);
-                stage.all_have_a_row().await?;
-                stage.link.drop_stalled();
-            }
-            Fault::HalfOpenStatement => {
-                stage.swipes.set_format(Format::Statement);
-                sleep(Duration::from_millis(300) + a_while).await;
-                stage.link.set(Way::Stalled);
-                stage.all_have_a_row().await?;
-                stage.link.drop_stalled();
-                stage.swipes.set_format(Format::Row);
-            }
-            Fault::LinkCut => {
-                for _ in 0..random.u8(1..4) {
-                    stage.link.set(if random.bool() { Way::Closed } else { Way::Reset });
-                    sleep(a_while / 4).await;
-                }
-            }
-            Fault::SlowLink => {
-                stage.link.set_for_all(Way::Slow(random.usize(32..256)));
-                sleep(a_while * 2).await;
-                stage.link.set_for_all(Way::Open);
-            }
-            Fault::ClientCut => {
-                for _ in 0..random.u8(1..4) {
-                    stage.front.set(Way::CutAfter(random.usize(1..2000)));
-                    sleep(a_while / 2).await;
-                }
-            }
-            Fault::Statement | Fault::Mixed => {
-                let format = if self == Fault::Statement { Format::Statement } else { Format::Mixed };
-                stage.swipes.set_format(format);
-                sleep(a_while * 2).await;
-                stage.swipes.set_format(Format::Row);
-            }
-            Fault::StatementKill => {
-                stage.swipes.set_format(Format::Statement);
-                sleep(Duration::from_millis(300) + a_while).await;
-                stage.doorcast.kill().await;
-                sleep(a_while / 2).await;
-                stage.doorcast.start_again().await;
-                sleep(a_while / 2).await;
-                stage.swipes.set_format(Format::Row);
-            }
-            Fault::DiskFull => {
-                let mut temporary = stage.doorcast.checkpoint().into_os_string();
-                temporary.push(".tmp");
-                // What is written there is refused for want of room.
-                let _ = fs::remove_file(&temporary);
-                std::os::unix::fs::symlink("/dev/full", &temporary)?;
-                sleep(Duration::from_secs(1) + a_while).await;
-                stage.doorcast.kill().await;
-                fs::remove_file(&temporary)?;
-                stage.doorcast.start_again().await;
-            }
-            Fault::NoFolder => {
-                let folder = stage.doorcast.folder();
-                let away = folder.with_extension("away");
-                fs::rename(folder, &away)?;
-                fs::write(folder, "in the way")?;
-                sleep(Duration::from_secs(1) + a_while).await;
-                fs::remove_file(folder)?;
-                fs::rename(&away, folder)?;
-            }
-            Fault::Hostile => {
-                let address = stage.doorcast.address.clone();
-                let mut sockets = Vec::new();
-                for _ in 0..20 {
-                    sockets.push(never_reads(&address).await?);
-                    sockets.push(sends_garbage(&address, random).await?);
-                }
-                stage.all_have_a_row().await?;
-            }
-            Fault::Twin => twin(stage).await?,
-            Fault::Any | Fault::Lasting => {}
+            Fault::Compressed => table::compressed(stage, a_while).await,
+            Fault::StatementKill => doorcast::kill_with_statements(stage, a_while).await,
+            Fault::DiskFull => doorcast::disk_full(stage, a_while).await,
+            Fault::NoFolder => doorcast::no_folder(stage, a_while).await,
+            Fault::Hostile => doorcast::hostile_clients(stage, random).await,
+            Fault::Descriptors => doorcast::descriptors(stage, a_while, random).await,
+            Fault::Twin => link::twin(stage).await,
+            Fault::Grant => rights::revoke(stage, a_while, random).await,
+            Fault::Password => rights::change_password(stage, a_while).await,
+            Fault::Xa => table::xa(stage, a_while, random).await,
+            Fault::Alter => table::alter(stage, a_while, random).await,
+            Fault::Unlogged => table::unlogged(stage, random).await,
+            Fault::Archive => keys::archive(stage, a_while).await,
+            Fault::Truncate => keys::truncate(stage, a_while).await,
+            Fault::Drop => keys::drop_and_create(stage, a_while).await,
+            Fault::PowerLoss => server::power_loss(stage, random).await,
+            Fault::OtherServer => server::other(stage, random).await,
+            Fault::Any | Fault::Lasting => Ok(()),
         }
-        Ok(())
     }
 }
 
-async fn stop_doorcast(stage: &mut Stage) -> Result<()> {
-    let status = timeout(Duration::from_secs(11), stage.doorcast.stop()).await;
-    let status = status.context("doorcast does not end within 10 s")?;
-    ensure!(status.success(), "doorcast ended with {status}");
-    Ok(())
-}
-
-async fn kill_dump(stage: &mut Stage) -> Result<()> {
+/// Kills doorcast's connections to the server that do something that begins so.
+async fn kill_connections(stage: &Stage, doing: &str) -> Result<()> {
     let mut conn = stage.admin().await?;
     let threads: Vec<mysql_async::Row> = conn.query("SHOW PROCESSLIST").await?;
     for thread in threads {
@@ -307,46 +285,11 @@ async fn kill_dump(stage: &mut Stage) -> Result<()> {
             thread.get("User").context("no User")?,
             thread.get("Command").context("no Command")?,
         );
-        if user == stage.user && command.starts_with("Binlog Dump") {
+        if user == stage.user && command.starts_with(doing) {
             // It may have gone meanwhile.
             let _ = conn.query_drop(format!("KILL {id}")).await;
         }
     }
     conn.disconnect().await?;
     Ok(())
-}
-
-/// A replica with the id that doorcast has, for a moment.
-async fn twin(stage: &mut Stage) -> Result<()> {
-    let checkpoint: serde_json::Value = serde_json::from_slice(&fs::read(stage.doorcast.checkpoint())?)?;
-    let id = checkpoint["checkpoint"]["replica_id"].as_u64().context("no replica_id in the checkpoint")?;
-    let newest = stage.rotate_and_read().await?;
-    let conn = Conn::from_url(stage.server.root_url(&stage.database)).await?;
-    let request = BinlogStreamRequest::new(u32::try_from(id)?).with_filename(newest.as_bytes()).with_pos(4);
-    let mut stream = conn.get_binlog_stream(request).await?;
-    // doorcast may win: then this one ends.
-    let _ = timeout(Duration::from_secs(2), async { while let Some(Ok(_)) = stream.next().await {} }).await;
-    Ok(())
-}
-
-async fn never_reads(address: &str) -> Result<TcpStream> {
-    let socket = TcpSocket::new_v4()?;
-    socket.set_recv_buffer_size(2048)?;
-    let mut stream = socket.connect(address.parse()?).await?;
-    stream.write_all(b"GET /events?since=earliest HTTP/1.1\r\nHost: doorcast\r\n\r\n").await?;
-    Ok(stream)
-}
-
-async fn sends_garbage(address: &str, random: &mut fastrand::Rng) -> Result<TcpStream> {
-    let mut stream = TcpStream::connect(address).await?;
-    let garbage: Vec<u8> = (0..random.usize(1..5000)).map(|_| random.u8(..)).collect();
-    let garbage: &[u8] = match random.u8(0..4) {
-        0 => &garbage,
-        1 => b"GET /events?since=\xff\x00 HTTP/1.1\r\n\r\n",
-        2 => b"GET /poll?since=99999999999999999999999999 HTTP/1.1\r\nHost: x\r\n\r\n",
-        _ => b"POST /events HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999\r\n\r\nabc",
-    };
-    // It may be thrown out before it has said all.
-    let _ = stream.write_all(garbage).await;
-    Ok(stream)
 }

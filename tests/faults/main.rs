@@ -2,25 +2,32 @@
 //! and in order?
 //!
 //! Four connections insert all the time: single rows, several in a statement, transactions that stay
-//! open while others commit, rolled back ones. Eight clients, four by SSE and four by long poll, come back
-//! with their last id whatever happens; half of them sit behind a proxy. doorcast reaches the server
-//! through another proxy. A round is one fault, then a row that every client must get. At the end of all
-//! rounds of a fault each client's rows are compared with the table, and with the commit order as another
-//! decoder (mysql_cdc) reads it from the server's binlog files.
+//! open while others commit, rolled back ones; by INSERT … VALUES and … SELECT, REPLACE, LOAD DATA, through a
+//! view, a procedure and a trigger. Each row has a card of its own, by which it is known whatever becomes of
+//! its key. Eight clients, four by SSE and four by long poll, come back with their last id whatever happens;
+//! half of them sit behind a proxy. doorcast reaches the server through another proxy. A round is one fault,
+//! then a row that every client must get. At the end of all rounds of a fault each client's rows are compared
+//! with the table, and with the commit order as another decoder (mysql_cdc) reads it from the server's binlog
+//! files.
 //!
-//! - **missing**: committed rows that a client did not get.
+//! - **missing**: committed rows that a client did not get. Where the table was emptied, those that the
+//!   decoder has seen before count, too.
 //! - **twice**: rows that a client got again.
 //! - **out of order**: the fewest rows that would have to be moved so that a client's order is the decoder's,
 //!   and, over all rows, that of the client that has the most. The decoder's order is not asked of rows
-//!   that doorcast may have read from the table, in key order: those written while the session logged
-//!   statements, or from before the position was lost until clients were up to date again. For these the
-//!   clients must only agree with each other.
+//!   that doorcast may have read from the table, in key order: those written while sessions logged
+//!   statements, partial or compressed rows, an XA transaction committed or the table was altered, until
+//!   doorcast looks at the table no more; or from before the position was lost until clients were up to date
+//!   again. For these the clients must only agree with each other.
 //! - **longest silence**: the longest that a committed row took to reach a client. What the fault itself
 //!   takes, a server's restart for instance, is part of it.
 //!
-//! Rows that were never committed, rows whose JSON is not that of the table, and gaps are failures too; they
-//! are listed below the table. One fault, where doorcast is killed and the binlog of its last second is
-//! purged before it comes back, may lead to a gap: behind it rows may come again. None may be missing.
+//! Rows that were never committed, rows whose JSON is not that of the table, an id that stands for two rows,
+//! an epoch that begins at another row than a generation of the table, and gaps are failures too; they are
+//! listed below the tables. Standard output has the tables alone, progress goes to standard error.
+//!
+//! One fault, where doorcast is killed and the binlog of its last second is purged before it comes back, may
+//! lead to a gap: behind it rows may come again. None may be missing.
 
 #![allow(
     clippy::unwrap_used,
@@ -52,12 +59,17 @@ mod site {
 mod decoder;
 mod fault;
 mod get;
+mod report;
 mod screens;
 mod stage;
 mod swipes;
 mod verdict;
 
-use std::{fmt::Write as _, process::ExitCode, time::Duration};
+use std::{
+    process::ExitCode,
+    sync::atomic::{AtomicUsize, Ordering::Relaxed},
+    time::Duration,
+};
 
 use anyhow::{Result, ensure};
 use clap::Parser;
@@ -67,8 +79,9 @@ use tokio::time::Instant;
 
 use crate::{
     fault::Fault,
+    report::report,
     stage::Stage,
-    verdict::{Outcome, Size, Verdict, growth},
+    verdict::{Outcome, Verdict, growth},
 };
 
 /// Faults at random, under a steady load, on every server.
@@ -109,8 +122,10 @@ async fn main() -> Result<ExitCode> {
     }
     let wanted = |kind: &&str| options.servers.is_empty() || options.servers.iter().any(|name| name == kind);
     let kinds: Vec<&str> = kinds.into_iter().filter(wanted).collect();
+    let of = kinds.len() * plan(&options).len();
+    let progress = Progress { began: Instant::now(), of, done: AtomicUsize::new(0) };
     let outcomes: Vec<Vec<Outcome>> = stream::iter(kinds)
-        .map(|kind| on_server(kind, &options))
+        .map(|kind| on_server(kind, &options, &progress))
         .buffered(options.jobs.max(1))
         .collect()
         .await;
@@ -119,19 +134,37 @@ async fn main() -> Result<ExitCode> {
     Ok(if outcomes.iter().all(Outcome::is_good) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
+/// Counts what has been done on all servers.
+struct Progress {
+    began: Instant,
+    of: usize,
+    done: AtomicUsize,
+}
+
+impl Progress {
+    /// One line to standard error; standard output is for the tables alone.
+    fn report(&self, outcome: &Outcome, began: Instant) {
+        let (done, seconds) = (self.done.fetch_add(1, Relaxed) + 1, self.began.elapsed().as_secs());
+        let (minutes, seconds) = (seconds / 60, seconds % 60);
+        let took = began.elapsed().as_secs();
+        eprintln!("[{done}/{} {minutes}:{seconds:02}] {outcome}, took {took} s", self.of);
+    }
+}
+
+/// What is to be done on each server.
+fn plan(options: &Options) -> Vec<(Fault, Until)> {
+    let mut faults = if options.faults.is_empty() { Fault::each() } else { options.faults.clone() };
+    faults.sort_unstable();
+    let plan = faults.into_iter().map(|fault| (fault, Until::Rounds(options.rounds)));
+    let minutes = options.minutes.map(|minutes| Duration::from_secs_f64(minutes * 60.0));
+    plan.chain(minutes.map(|minutes| (Fault::Lasting, Until::Passed(minutes)))).collect()
+}
+
 /// Every fault on one server.
-async fn on_server(kind: &'static str, options: &Options) -> Vec<Outcome> {
-    let faults = if options.faults.is_empty() { Fault::each() } else { options.faults.clone() };
-    let mut plan: Vec<(Fault, Until)> =
-        faults.into_iter().map(|fault| (fault, Until::Rounds(options.rounds))).collect();
-    plan.extend(
-        options
-            .minutes
-            .map(|minutes| (Fault::Lasting, Until::Passed(Duration::from_secs_f64(minutes * 60.0)))),
-    );
+async fn on_server(kind: &'static str, options: &Options, progress: &Progress) -> Vec<Outcome> {
     let mut server = None;
     let mut outcomes = Vec::new();
-    for (fault, until) in plan {
+    for (fault, until) in plan(options) {
         let began = Instant::now();
         let run = tokio::spawn(one_fault(kind, fault, until, options.seed, server.take()));
         let outcome = match run.await {
@@ -142,7 +175,7 @@ async fn on_server(kind: &'static str, options: &Options) -> Vec<Outcome> {
             Ok(Err(err)) => Outcome::broken(kind, fault.name(), format!("{err:#}")),
             Err(err) => Outcome::broken(kind, fault.name(), err.to_string()),
         };
-        eprintln!("{outcome}, took {} s", began.elapsed().as_secs());
+        progress.report(&outcome, began);
         outcomes.push(outcome);
     }
     outcomes
@@ -176,6 +209,9 @@ async fn one_fault(
         Some(server) => server,
         None => servers::private(kind, &[]).await,
     };
+    if !fault.applies_to(server.binary()) {
+        return Ok((Outcome::not_applicable(kind, fault.name()), server));
+    }
     let mut random = fastrand::Rng::with_seed(seed ^ name_hash(kind) ^ name_hash(fault.name()));
     let mut stage = Stage::open(server, random.fork()).await?;
     let began = Instant::now();
@@ -183,59 +219,22 @@ async fn one_fault(
     let mut trouble = None;
     let mut sizes = Vec::new();
     while trouble.is_none() && !until.reached(rounds, began) {
-        let this = fault.or_by_chance(&mut random);
+        let this = fault.or_by_chance(stage.server.binary(), &mut random);
         rounds += 1;
         trouble = stage.round(this, &mut random).await.err();
         if let Some(err) = &trouble {
             eprintln!("{kind}, {}, round {rounds}: {err:#}", this.name());
         }
         if fault == Fault::Lasting {
-            sizes.push(stage.size()?);
+            sizes.push(stage.size().await?);
         }
     }
     let trouble = trouble.map(|err| format!("round {rounds}: {err:#}"));
     let (mut verdict, server): (Verdict, PrivateServer) = stage.close(trouble, fault.leaves()).await?;
     verdict.problems.extend(growth(&sizes));
-    Ok((Outcome { server: kind, fault: fault.name(), rounds, verdict, sizes }, server))
+    Ok((Outcome { server: kind, fault: fault.name(), rounds, verdict, sizes, applies: true }, server))
 }
 
 fn name_hash(name: &str) -> u64 {
     name.bytes().fold(0, |hash, byte| hash.wrapping_mul(0x100_0000_01b3) ^ u64::from(byte))
-}
-
-/// The table in Markdown, and what was wrong.
-fn report(options: &Options, outcomes: &[Outcome]) -> String {
-    let mut text = format!("\n`scripts/faults --seed {} --rounds {}`\n\n", options.seed, options.rounds);
-    text += "| server | fault | rounds | rows | missing | twice | out of order | longest silence |\n";
-    text += "|---|---|--:|--:|--:|--:|--:|--:|\n";
-    for outcome in outcomes {
-        let Verdict { rows, missing, twice, out_of_order, silence, .. } = &outcome.verdict;
-        let _ = writeln!(
-            text,
-            "| {} | {} | {} | {rows} | {missing} | {twice} | {out_of_order} | {:.1} s |",
-            outcome.server,
-            outcome.fault,
-            outcome.rounds,
-            silence.as_secs_f64()
-        );
-    }
-    let lasting: Vec<&Outcome> = outcomes.iter().filter(|outcome| !outcome.sizes.is_empty()).collect();
-    if !lasting.is_empty() {
-        text += "\n| server | doorcast after … rounds | memory | descriptors | threads |\n|---|--:|--:|--:|--:|\n";
-    }
-    for Outcome { server, sizes, .. } in lasting {
-        for part in 1..=4 {
-            let round = (sizes.len() * part / 4).max(1);
-            let Size { resident_kib, descriptors, threads } = sizes[round - 1];
-            let memory = resident_kib as f64 / 1024.0;
-            let _ = writeln!(text, "| {server} | {round} | {memory:.1} MiB | {descriptors} | {threads} |");
-        }
-    }
-    for outcome in outcomes.iter().filter(|outcome| !outcome.is_good()) {
-        let _ = writeln!(text, "\n{}, {}:", outcome.server, outcome.fault);
-        for problem in &outcome.verdict.problems {
-            let _ = writeln!(text, "- {problem}");
-        }
-    }
-    text
 }

@@ -14,7 +14,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use tokio::{sync::watch, task::JoinHandle, time::Instant};
 
-use crate::get::get;
+use crate::{get::get, swipes::Card};
 
 /// After a connection that ended, a client waits as long before the next.
 const RETRY: Duration = Duration::from_millis(50);
@@ -32,7 +32,7 @@ pub(crate) struct Screen {
 pub(crate) struct Record {
     /// In the order in which they came.
     pub(crate) rows: Vec<Row>,
-    keys: HashSet<i64>,
+    cards: HashSet<Card>,
     /// Gaps that it was told of.
     pub(crate) gaps: Vec<String>,
     /// Answers that it could not make sense of.
@@ -46,6 +46,7 @@ pub(crate) struct Record {
 pub(crate) struct Row {
     pub(crate) epoch: u32,
     pub(crate) key: i64,
+    pub(crate) card: Card,
     /// A hash of its JSON, which tells as well whether it is right.
     pub(crate) json: u64,
     pub(crate) at: Instant,
@@ -71,10 +72,14 @@ impl Screen {
         Screen { name, record, changed, task }
     }
 
-    /// Waits until it has the row.
-    pub(crate) async fn has(&mut self, key: i64) {
+    /// Waits until it has the rows.
+    pub(crate) async fn has(&mut self, cards: &[Card]) {
         let record = &self.record;
-        let _ = self.changed.wait_for(|()| record.lock().unwrap().keys.contains(&key)).await;
+        let has_all = |_: &()| {
+            let record = record.lock().unwrap();
+            cards.iter().all(|card| record.cards.contains(card))
+        };
+        let _ = self.changed.wait_for(has_all).await;
     }
 
     /// What it waits for, for people.
@@ -206,8 +211,11 @@ impl Record {
     fn row(&mut self, id: &str, json: &str) -> Result<()> {
         let (epoch, key) = id.split_once('-').context("not an id")?;
         let (epoch, key) = (epoch.parse()?, key.parse()?);
-        self.keys.insert(key);
-        self.rows.push(Row { epoch, key, json: hash(json), at: Instant::now(), gaps: self.gaps.len() });
+        let card = json.split_once("\"rfsim\":\"").and_then(|(_, card)| card.split('"').next());
+        let card = card.and_then(|card| Card::from_str_radix(card, 16).ok()).context("no card")?;
+        self.cards.insert(card);
+        let (at, gaps) = (Instant::now(), self.gaps.len());
+        self.rows.push(Row { epoch, key, card, json: hash(json), at, gaps });
         Ok(())
     }
 }

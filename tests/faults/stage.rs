@@ -1,7 +1,7 @@
 //! Everything on its place: server, proxies, doorcast, load and clients, with a database of their own.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashSet,
     fs,
     net::{Ipv4Addr, SocketAddr, TcpListener},
     path::PathBuf,
@@ -10,7 +10,10 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use doorcast::demo::{binary::Flavour, server::PrivateServer};
+use doorcast::{
+    demo::{binary::Flavour, server::PrivateServer},
+    tail::position::FileOffset,
+};
 use futures_util::future::join_all;
 use mysql_async::{Conn, prelude::Queryable};
 use tokio::time::{sleep, timeout};
@@ -18,12 +21,13 @@ use tokio::time::{sleep, timeout};
 use crate::{
     decoder::Decoder,
     fault::Fault,
+    get::get,
     process::Doorcast,
     proxy::Proxy,
-    screens::{By, Record, Screen, hash},
+    screens::{By, Record, Screen},
     servers,
-    swipes::Swipes,
-    verdict::{Promise, Size, Truth, Verdict, judge},
+    swipes::{Card, Swipes, WAYS, insert_through, new_card},
+    verdict::{Fields, Promise, Size, Truth, Verdict, judge},
 };
 
 /// How long a client may take to get a row after the fault is over. The back-off goes up to 30 s.
@@ -31,6 +35,13 @@ const PATIENCE: Duration = Duration::from_secs(90);
 
 /// A faster one would spend the time on work that proves nothing more.
 const DB_HEARTBEAT: &str = "0.5";
+
+/// What only a person can mend is mended soon here.
+const DB_RETRY: &str = "0.5";
+
+/// So long after a commit that did not say which rows it brought, doorcast looks at the table again; what it
+/// finds there comes in key order.
+const LOOKS: Duration = Duration::from_millis(1100);
 
 /// The row that every client must get at the end of a round goes through this door.
 const MARKER: u32 = 998;
@@ -49,17 +60,24 @@ pub(crate) struct Stage {
     decoder: Decoder,
     /// Binlog files that the decoder has read.
     read: HashSet<String>,
+    /// Rows of tables that are gone, or stand under another name.
+    past: Vec<Fields>,
+    /// For what is not written by the writers.
+    random: fastrand::Rng,
     pub(crate) server: PrivateServer,
 }
 
 impl Stage {
     /// Sets everything up, and waits until it all runs.
-    pub(crate) async fn open(server: PrivateServer, random: fastrand::Rng) -> Result<Stage> {
+    pub(crate) async fn open(server: PrivateServer, mut random: fastrand::Rng) -> Result<Stage> {
         static NEXT: AtomicU32 = AtomicU32::new(1);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let (database, user) = (format!("faults_{number}"), format!("door_{number}"));
         let mut root = server.root(None).await?;
         servers::create(&mut root, &database, &user).await;
+        for sql in WAYS {
+            root.query_drop(sql).await?;
+        }
         root.query_drop("FLUSH BINARY LOGS").await?;
         root.disconnect().await?;
 
@@ -68,6 +86,8 @@ impl Stage {
         let arguments = [
             "--db-heartbeat",
             DB_HEARTBEAT,
+            "--db-retry",
+            DB_RETRY,
             "--heartbeat",
             "1",
             "--history",
@@ -86,7 +106,9 @@ impl Stage {
             Screen::open(name, by, local(port))
         });
         let screens = join_all(screens).await;
-        let swipes = Swipes::start(server.root_url(&database), random);
+        let data = server.data();
+        let folder = data.parent().context("the data folder stands in another")?;
+        let swipes = Swipes::start(server.root_url(&database), folder.to_owned(), random.fork());
         let decoder = Decoder::new(&database);
         Ok(Stage {
             doorcast,
@@ -98,6 +120,8 @@ impl Stage {
             user,
             decoder,
             read: HashSet::new(),
+            past: Vec::new(),
+            random,
             server,
         })
     }
@@ -116,12 +140,51 @@ impl Stage {
         }
         fault.inject(self, random).await.with_context(|| fault.name())?;
         self.all_have_a_row().await?;
+        if fault.has_looks() {
+            self.binlog_is_read().await?;
+            sleep(LOOKS).await;
+            self.all_have_a_row().await.context("after the fault")?;
+        }
         self.swipes.close_window();
         Ok(())
     }
 
+    /// Waits until doorcast has read what is in the binlog now.
+    async fn binlog_is_read(&self) -> Result<()> {
+        let mut conn = self.admin().await?;
+        let files: Vec<mysql_async::Row> = conn.query("SHOW BINARY LOGS").await?;
+        conn.disconnect().await?;
+        let newest = files.last().context("no binlog file")?;
+        let file: String = newest.get(0).context("no file name")?;
+        let end = FileOffset { file, offset: newest.get(1).context("no file size")? };
+        let read = async {
+            loop {
+                let status: serde_json::Value = serde_json::from_str(&self.ask("/api/status").await?)?;
+                let position = status["position"].as_str().and_then(|at| at.parse().ok());
+                if position.is_some_and(|at: FileOffset| at.reaches(&end)) {
+                    return Ok(());
+                }
+                sleep(Duration::from_millis(50)).await;
+            }
+        };
+        timeout(PATIENCE, read).await.context("doorcast does not come to the binlog's end")?
+    }
+
+    /// What doorcast answers.
+    async fn ask(&self, path: &str) -> Result<String> {
+        let mut text = Vec::new();
+        let mut answer = get(self.doorcast.address.parse()?, path, None).await?;
+        while let Some(chunk) = answer.chunk().await? {
+            text.extend(chunk);
+        }
+        Ok(String::from_utf8(text)?)
+    }
+
     /// doorcast's size now.
-    pub(crate) fn size(&self) -> Result<Size> {
+    pub(crate) async fn size(&self) -> Result<Size> {
+        let metrics = self.ask("/metrics").await?;
+        let tasks =
+            metrics.lines().find_map(|line| line.strip_prefix("doorcast_tasks ")).context("no tasks")?;
         let process = PathBuf::from(format!("/proc/{}", self.doorcast.id()));
         let status = fs::read_to_string(process.join("status"))?;
         let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
@@ -129,25 +192,48 @@ impl Stage {
             resident_kib: resident.trim().trim_end_matches(" kB").parse()?,
             descriptors: fs::read_dir(process.join("fd"))?.count(),
             threads: fs::read_dir(process.join("task"))?.count(),
+            tasks: tasks.parse()?,
         })
     }
 
     /// Inserts a row, and waits until every client has it.
     pub(crate) async fn all_have_a_row(&mut self) -> Result<()> {
         let mut conn = self.admin().await?;
-        let sql = format!("INSERT INTO vdooropen VALUES (NULL,{MARKER},'MARKER','20261120 071500','N')");
-        conn.query_drop(sql).await?;
-        let key = i64::try_from(conn.last_insert_id().unwrap_or_default())?;
-        self.swipes.acknowledged(key);
+        let card = new_card(&mut self.random);
+        insert_through(&mut conn, MARKER, card).await?;
+        self.swipes.acknowledged(card);
         conn.disconnect().await?;
+        self.all_have(&[card]).await
+    }
+
+    /// Waits until every client has these rows.
+    pub(crate) async fn all_have(&mut self, cards: &[Card]) -> Result<()> {
         let waits = self.screens.iter_mut().map(|screen| async move {
-            let came = timeout(PATIENCE, screen.has(key)).await;
+            let came = timeout(PATIENCE, screen.has(cards)).await;
             let waits_for = screen.waits_for();
-            came.with_context(|| format!("{} waits for {waits_for}, and has no row {key}", screen.name))
+            came.with_context(|| {
+                format!("{} waits for {waits_for}, and does not have every row", screen.name)
+            })
         });
         let waited: Result<Vec<()>> = join_all(waits).await.into_iter().collect();
         waited?;
         Ok(())
+    }
+
+    /// Takes down the rows of a table that will be gone.
+    pub(crate) async fn remember(&mut self, name: &str) -> Result<()> {
+        let mut conn = self.admin().await?;
+        self.past.extend(table(&mut conn, name).await?);
+        conn.disconnect().await?;
+        Ok(())
+    }
+
+    /// The server's binlog files, oldest first.
+    pub(crate) async fn binlog_files(&self) -> Result<Vec<String>> {
+        let mut conn = self.admin().await?;
+        let files = binlog_files(&mut conn).await?;
+        conn.disconnect().await?;
+        Ok(files)
     }
 
     /// Closes the binlog file that is being written, has the decoder read all closed ones, and returns
@@ -180,7 +266,8 @@ impl Stage {
         Ok(())
     }
 
-    fn decode(&mut self, files: &[String]) -> Result<()> {
+    /// Has the decoder read files that nothing more is written to.
+    pub(crate) fn decode(&mut self, files: &[String]) -> Result<()> {
         for file in files {
             if self.read.insert(file.clone()) {
                 self.decoder.read(&self.server.data().join(file))?;
@@ -201,14 +288,14 @@ impl Stage {
         }
         let mut conn = self.admin().await?;
         let files = binlog_files(&mut conn).await?;
-        let Stage { swipes, mut screens, mut decoder, read, server, doorcast, .. } = self;
+        let Stage { swipes, mut screens, mut decoder, read, past, server, doorcast, .. } = self;
         let written = swipes.finish().await;
         if trouble.is_empty() {
-            // What the writers did last.
-            let last = written.acknowledged.keys().copied().max().unwrap_or_default();
-            let waits = screens.iter_mut().map(|screen| timeout(PATIENCE, screen.has(last)));
+            // What the writers did last, and what only the table could tell.
+            let cards: Vec<Card> = written.acknowledged.keys().copied().collect();
+            let waits = screens.iter_mut().map(|screen| timeout(PATIENCE, screen.has(&cards)));
             if join_all(waits).await.iter().any(Result::is_err) {
-                trouble.push(format!("row {last} did not come to everybody"));
+                trouble.push("not every row came to everybody".to_owned());
             }
         }
         for file in files.iter().filter(|file| !read.contains(*file)) {
@@ -218,7 +305,9 @@ impl Stage {
         for screen in screens {
             records.push((screen.name.clone(), screen.close().await));
         }
-        let truth = Truth { table: table(&mut conn).await?, decoder: decoder.keys, written };
+        let mut rows = past;
+        rows.extend(table(&mut conn, "vdooropen").await?);
+        let truth = Truth { table: rows, decoder: decoder.rows, written };
         let mut verdict = judge(&truth, &records, promise);
         trouble.append(&mut verdict.problems);
         verdict.problems = trouble;
@@ -239,19 +328,13 @@ fn keep(log: &str) -> Result<PathBuf> {
     Ok(file.keep()?.1)
 }
 
-/// Hashes of rows as doorcast must tell them, by key.
-async fn table(conn: &mut Conn) -> Result<HashMap<i64, u64>> {
-    let rows: Vec<(i64, u32, String, String, String)> =
-        conn.query("SELECT vid, doorno, rfsim, optime, ynopen FROM vdooropen").await?;
-    let json = |(key, door, card, time, open): (i64, u32, String, String, String)| {
-        let row = format!(
-            "{{\"vid\":{key},\"doorno\":{door},\"rfsim\":\"{card}\",\"optime\":\"{time}\",\"ynopen\":\"{open}\"}}"
-        );
-        (key, hash(&row))
-    };
-    let rows: HashMap<i64, u64> = rows.into_iter().map(json).collect();
-    ensure!(!rows.is_empty(), "the table is empty");
-    Ok(rows)
+/// The rows of a table with swipes.
+async fn table(conn: &mut Conn, name: &str) -> Result<Vec<Fields>> {
+    let rows: Vec<(i64, i64, String, String, String)> =
+        conn.query(format!("SELECT vid, doorno, rfsim, optime, ynopen FROM {name}")).await?;
+    ensure!(!rows.is_empty(), "{name} is empty");
+    let rows = rows.into_iter();
+    Ok(rows.map(|(key, door, card, time, open)| Fields { key, door, card, time, open }).collect())
 }
 
 /// The server's binlog files, oldest first.

@@ -7,9 +7,13 @@ use std::{
 };
 
 use crate::{
-    screens::{Record, Row},
-    swipes::Written,
+    decoder::Decoded,
+    screens::{Record, Row, hash},
+    swipes::{Card, Written, card_text},
 };
+
+/// How often keys had started over.
+pub(crate) type Generation = u32;
 
 /// What came of all rounds of one fault on one server.
 #[derive(Debug)]
@@ -20,6 +24,8 @@ pub(crate) struct Outcome {
     pub(crate) verdict: Verdict,
     /// doorcast's size after each round, if it ran all the time.
     pub(crate) sizes: Vec<Size>,
+    /// Whether there is such a fault on this server.
+    pub(crate) applies: bool,
 }
 
 /// How much of the machine doorcast takes.
@@ -28,12 +34,13 @@ pub(crate) struct Size {
     pub(crate) resident_kib: u64,
     pub(crate) descriptors: usize,
     pub(crate) threads: usize,
+    pub(crate) tasks: usize,
 }
 
 /// The sums over all clients.
 #[derive(Debug, Default)]
 pub(crate) struct Verdict {
-    /// Rows in the table.
+    /// Rows that were committed.
     pub(crate) rows: usize,
     pub(crate) missing: usize,
     pub(crate) twice: usize,
@@ -46,27 +53,84 @@ pub(crate) struct Verdict {
 /// What the fault leaves of what is promised.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Promise {
-    /// Every row once, in order, and no gap.
+    /// Every row once, in order, in the first epoch, and no gap.
     All,
+    /// The same, and keys start over: no id stands for two rows, and epochs go up.
+    NewEpochs,
     /// Every row; behind a gap they may come again, in another order.
     UnlessTold,
+}
+
+/// A row as it was inserted.
+#[derive(Debug, Clone)]
+pub(crate) struct Fields {
+    pub(crate) key: i64,
+    pub(crate) door: i64,
+    pub(crate) card: String,
+    pub(crate) time: String,
+    pub(crate) open: String,
 }
 
 /// What is known about the rows, apart from what doorcast says.
 #[derive(Debug)]
 pub(crate) struct Truth {
-    /// A hash of every row's JSON, by key.
-    pub(crate) table: HashMap<i64, u64>,
-    /// Keys in the order of their commits, as far as the binlog has rows.
-    pub(crate) decoder: Vec<i64>,
+    /// All that the table has or had, as far as it was read before it was emptied.
+    pub(crate) table: Vec<Fields>,
+    /// In the order of their commits, as far as the binlog has rows.
+    pub(crate) decoder: Vec<Decoded>,
     pub(crate) written: Written,
+}
+
+/// Rows that must come, by card.
+type Expected = HashMap<Card, Forms>;
+
+/// What a row may look like.
+struct Forms {
+    key: i64,
+    door: i64,
+    /// A hash of its JSON.
+    json: u64,
+    /// The same, while the table has a note.
+    noted: u64,
+}
+
+impl Truth {
+    /// What the table has or had, and what the binlog has of generations that are gone.
+    fn expected(&self) -> Expected {
+        let newest = self.decoder.last().map_or(0, |row| row.generation);
+        let gone = self.decoder.iter().filter(|row| row.generation < newest);
+        let rows = self.table.iter().chain(gone.filter_map(|row| row.fields.as_ref()));
+        let forms = rows.filter_map(|row| {
+            let card = Card::from_str_radix(&row.card, 16).ok()?;
+            let json = format!(
+                "{{\"vid\":{},\"doorno\":{},\"rfsim\":\"{}\",\"optime\":\"{}\",\"ynopen\":\"{}\"",
+                row.key, row.door, row.card, row.time, row.open
+            );
+            let note = self.written.notes.get(&card).map_or("none", String::as_str);
+            let noted = hash(&format!("{json},\"note\":\"{note}\"}}"));
+            Some((card, Forms { key: row.key, door: row.door, json: hash(&format!("{json}}}")), noted }))
+        });
+        forms.collect()
+    }
+
+    /// Whether a client got the row as it was at that time.
+    fn is_right(&self, row: &Row, expected: &Expected) -> bool {
+        let Some(forms) = expected.get(&row.card) else { return false };
+        let may_be_noted = || self.written.noted.iter().any(|(from, to)| (*from..=*to).contains(&row.at));
+        forms.key == row.key && (forms.json == row.json || forms.noted == row.json && may_be_noted())
+    }
 }
 
 impl Outcome {
     /// A run that came to no end.
     pub(crate) fn broken(server: &'static str, fault: &'static str, problem: String) -> Outcome {
         let verdict = Verdict { problems: vec![problem], ..Verdict::default() };
-        Outcome { server, fault, rounds: 0, verdict, sizes: Vec::new() }
+        Outcome { server, fault, rounds: 0, verdict, sizes: Vec::new(), applies: true }
+    }
+
+    /// There is no such fault on this server.
+    pub(crate) fn not_applicable(server: &'static str, fault: &'static str) -> Outcome {
+        Outcome { server, fault, rounds: 0, verdict: Verdict::default(), sizes: Vec::new(), applies: false }
     }
 
     pub(crate) fn is_good(&self) -> bool {
@@ -77,6 +141,9 @@ impl Outcome {
 
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.applies {
+            return write!(f, "{}, {}: not applicable", self.server, self.fault);
+        }
         let Verdict { rows, missing, twice, out_of_order, silence, problems } = &self.verdict;
         write!(
             f,
@@ -96,95 +163,155 @@ pub(crate) fn growth(sizes: &[Size]) -> Option<String> {
     let (early, last) = (sizes.get(sizes.len() / 4)?, sizes.last()?);
     let grew = last.resident_kib > early.resident_kib * 3 / 2 + 8 * 1024
         || last.descriptors > early.descriptors + 20
-        || last.threads > early.threads + 20;
+        || last.threads > early.threads + 20
+        || last.tasks > early.tasks + 20;
     grew.then(|| format!("doorcast grew from {early:?} to {last:?}"))
 }
 
 /// Compares every client's rows with the truth and with each other.
 pub(crate) fn judge(truth: &Truth, clients: &[(String, Record)], promise: Promise) -> Verdict {
-    let mut verdict = Verdict { rows: truth.table.len(), ..Verdict::default() };
-    let firsts: Vec<Vec<i64>> = clients.iter().map(|(_, record)| first_times(record)).collect();
-    let longest = firsts.iter().max_by_key(|keys| keys.len()).cloned().unwrap_or_default();
-    let by_binlog: Vec<i64> = truth
+    let expected = truth.expected();
+    let mut verdict = Verdict { rows: expected.len(), ..Verdict::default() };
+    let firsts: Vec<Vec<Card>> = clients.iter().map(|(_, record)| first_times(record)).collect();
+    let longest = firsts.iter().max_by_key(|cards| cards.len()).cloned().unwrap_or_default();
+    let by_binlog: Vec<Card> = truth
         .decoder
         .iter()
-        .copied()
-        .filter(|key| truth.written.by_binlog.contains(key) && truth.table.contains_key(key))
+        .map(|row| row.card)
+        .filter(|card| truth.written.by_binlog.contains(card) && expected.contains_key(card))
         .collect();
     let among_clients = match promise {
-        Promise::All => &longest,
+        Promise::All | Promise::NewEpochs => &longest,
         Promise::UnlessTold => &by_binlog,
     };
-    for ((name, record), keys) in clients.iter().zip(&firsts) {
-        verdict.count(name, "twice", repeats(record, promise), |verdict| &mut verdict.twice);
-        let got: HashSet<i64> = keys.iter().copied().collect();
-        let mut missing: Vec<i64> = truth.table.keys().copied().filter(|key| !got.contains(key)).collect();
-        missing.sort_unstable();
-        verdict.count(name, "missing", missing, |verdict| &mut verdict.missing);
-        let moved = displaced(keys, &by_binlog);
-        verdict.count(name, "out of the binlog's order", moved, |verdict| &mut verdict.out_of_order);
-        let moved = displaced(keys, among_clients);
-        verdict.count(name, "out of the other clients' order", moved, |verdict| &mut verdict.out_of_order);
+    for ((name, record), cards) in clients.iter().zip(&firsts) {
+        let say = Names { client: name, expected: &expected };
+        verdict.count(&say, "twice", repeats(record, promise), |verdict| &mut verdict.twice);
+        let got: HashSet<Card> = cards.iter().copied().collect();
+        let mut missing: Vec<Card> = expected.keys().copied().filter(|card| !got.contains(card)).collect();
+        missing.sort_unstable_by_key(|card| expected.get(card).map(|forms| forms.key));
+        verdict.count(&say, "missing", missing, |verdict| &mut verdict.missing);
+        let moved = displaced(cards, &by_binlog);
+        verdict.count(&say, "out of the binlog's order", moved, |verdict| &mut verdict.out_of_order);
+        let moved = displaced(cards, among_clients);
+        verdict.count(&say, "out of the other clients' order", moved, |verdict| &mut verdict.out_of_order);
 
-        let wrong: Vec<i64> = record
-            .rows
-            .iter()
-            .filter(|row| truth.table.get(&row.key).is_none_or(|json| *json != row.json))
-            .map(|row| row.key)
-            .collect();
-        verdict.say(name, "not as in the table", &wrong);
+        let wrong = record.rows.iter().filter(|row| !truth.is_right(row, &expected));
+        verdict.say(&say, "not as in the table", &wrong.map(|row| row.card).collect::<Vec<_>>());
         verdict.problems.extend(record.complaints.iter().map(|complaint| format!("{name}: {complaint}")));
         if promise == Promise::All {
-            let renamed = record.rows.iter().filter(|row| row.epoch != 1).map(|row| row.key);
-            verdict.say(name, "under another id", &renamed.collect::<Vec<_>>());
+            let renamed = record.rows.iter().filter(|row| row.epoch != 1).map(|row| row.card);
+            verdict.say(&say, "under another id", &renamed.collect::<Vec<_>>());
+        }
+        if promise != Promise::UnlessTold {
             verdict.problems.extend(record.gaps.iter().map(|gap| format!("{name}: gap {gap}")));
         }
         let mut seen = HashSet::new();
-        for row in record.rows.iter().filter(|row| seen.insert(row.key)) {
+        for row in record.rows.iter().filter(|row| seen.insert(row.card)) {
             let wait = truth
                 .written
                 .acknowledged
-                .get(&row.key)
+                .get(&row.card)
                 .map(|since| row.at.saturating_duration_since(*since));
             verdict.silence = verdict.silence.max(wait.unwrap_or_default());
         }
     }
+    verdict.problems.extend(ids(&truth.decoder, clients, promise));
     verdict
 }
 
+/// What is wrong with the ids: one that stands for two rows, an epoch that goes down, one epoch in two
+/// generations.
+fn ids(decoder: &[Decoded], clients: &[(String, Record)], promise: Promise) -> Vec<String> {
+    let generations: HashMap<Card, Generation> =
+        decoder.iter().map(|row| (row.card, row.generation)).collect();
+    let mut problems = Vec::new();
+    let mut stands_for = HashMap::new();
+    let mut epoch_of: HashMap<Generation, u32> = HashMap::new();
+    let mut generation_of: HashMap<u32, Generation> = HashMap::new();
+    for (name, record) in clients {
+        let mut epoch = 0;
+        for row in &record.rows {
+            let id = format!("{}-{}", row.epoch, row.key);
+            if *stands_for.entry((row.epoch, row.key)).or_insert(row.card) != row.card {
+                problems.push(format!("{name}: {id} stands for two rows"));
+            }
+            if row.epoch < epoch {
+                problems.push(format!("{name}: {id} comes after epoch {epoch}"));
+            }
+            epoch = row.epoch;
+            let Some(generation) = generations.get(&row.card) else { continue };
+            if *generation_of.entry(row.epoch).or_insert(*generation) != *generation {
+                problems
+                    .push(format!("{name}: {id} is of generation {generation}, others of its epoch are not"));
+            }
+            // Elsewhere an epoch may end without a new generation.
+            if promise == Promise::NewEpochs && *epoch_of.entry(*generation).or_insert(row.epoch) != row.epoch
+            {
+                problems.push(format!("{name}: {id} is of generation {generation}, which had another epoch"));
+            }
+        }
+    }
+    problems.truncate(20);
+    problems
+}
+
+/// What problems are told with.
+struct Names<'a> {
+    client: &'a str,
+    expected: &'a Expected,
+}
+
 impl Verdict {
-    fn count(&mut self, client: &str, what: &str, keys: Vec<i64>, sum: fn(&mut Verdict) -> &mut usize) {
-        *sum(self) += keys.len();
-        self.say(client, what, &keys);
+    fn count(
+        &mut self,
+        names: &Names<'_>,
+        what: &str,
+        cards: Vec<Card>,
+        sum: fn(&mut Verdict) -> &mut usize,
+    ) {
+        *sum(self) += cards.len();
+        self.say(names, what, &cards);
     }
 
-    fn say(&mut self, client: &str, what: &str, keys: &[i64]) {
-        if !keys.is_empty() {
-            let some: Vec<String> = keys.iter().take(12).map(ToString::to_string).collect();
-            let more = if keys.len() > some.len() { ", …" } else { "" };
-            self.problems.push(format!("{client}: {} {what}: {}{more}", keys.len(), some.join(", ")));
+    fn say(&mut self, names: &Names<'_>, what: &str, cards: &[Card]) {
+        if !cards.is_empty() {
+            let name = |card: &Card| match names.expected.get(card) {
+                Some(forms) => format!("{} through door {}", forms.key, forms.door),
+                None => format!("card {}", card_text(*card)),
+            };
+            let some: Vec<String> = cards.iter().take(12).map(name).collect();
+            let more = if cards.len() > some.len() { ", …" } else { "" };
+            self.problems.push(format!(
+                "{}: {} {what}: {}{more}",
+                names.client,
+                cards.len(),
+                some.join(", ")
+            ));
         }
     }
 }
 
-/// A client's keys in the order in which each came first.
-fn first_times(record: &Record) -> Vec<i64> {
+/// A client's rows in the order in which each came first.
+fn first_times(record: &Record) -> Vec<Card> {
     let mut seen = HashSet::new();
-    record.rows.iter().map(|row| row.key).filter(|key| seen.insert(*key)).collect()
+    record.rows.iter().map(|row| row.card).filter(|card| seen.insert(*card)).collect()
 }
 
-fn repeats(record: &Record, promise: Promise) -> Vec<i64> {
+fn repeats(record: &Record, promise: Promise) -> Vec<Card> {
     let mut seen = HashSet::new();
-    let behind_gap = |row: &Row| if promise == Promise::All { 0 } else { row.gaps };
-    let again = |row: &&Row| !seen.insert((behind_gap(row), row.key));
-    record.rows.iter().filter(again).map(|row| row.key).collect()
+    let behind_gap = |row: &Row| if promise == Promise::UnlessTold { row.gaps } else { 0 };
+    let again = |row: &&Row| !seen.insert((behind_gap(row), row.card));
+    record.rows.iter().filter(again).map(|row| row.card).collect()
 }
 
-/// The fewest keys that would have to be moved for `keys` to be in the order of `reference`; keys that
+/// The fewest rows that would have to be moved for `cards` to be in the order of `reference`; those that
 /// are not in both do not count.
-fn displaced(keys: &[i64], reference: &[i64]) -> Vec<i64> {
-    let place: HashMap<i64, usize> = reference.iter().enumerate().map(|(place, key)| (*key, place)).collect();
-    let common: Vec<(i64, usize)> = keys.iter().filter_map(|key| Some((*key, *place.get(key)?))).collect();
+fn displaced(cards: &[Card], reference: &[Card]) -> Vec<Card> {
+    let place: HashMap<Card, usize> =
+        reference.iter().enumerate().map(|(place, card)| (*card, place)).collect();
+    let common: Vec<(Card, usize)> =
+        cards.iter().filter_map(|card| Some((*card, *place.get(card)?))).collect();
     // The longest ascending subsequence: for each length, the end of the one that ends lowest.
     let mut ends: Vec<usize> = Vec::new();
     let mut before: Vec<Option<usize>> = Vec::with_capacity(common.len());
@@ -203,5 +330,5 @@ fn displaced(keys: &[i64], reference: &[i64]) -> Vec<i64> {
         stays.insert(at);
         next = before[at];
     }
-    common.iter().enumerate().filter(|(at, _)| !stays.contains(at)).map(|(_, (key, _))| *key).collect()
+    common.iter().enumerate().filter(|(at, _)| !stays.contains(at)).map(|(_, (card, _))| *card).collect()
 }

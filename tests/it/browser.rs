@@ -20,9 +20,16 @@ use tokio::{
     process::{Child, Command},
 };
 
+use crate::deadline::deadline;
 use crate::site::{Site, card, client, encode, swipe, time, within};
 
 const STARTED: &str = "ChromeDriver was started successfully on port ";
+
+/// Keys, as the protocol of drivers names them.
+pub(crate) const TAB: char = '\u{e004}';
+pub(crate) const ENTER: char = '\u{e007}';
+pub(crate) const ESCAPE: char = '\u{e00c}';
+const SHIFT: char = '\u{e008}';
 
 /// A browser with one page.
 pub(crate) struct Browser {
@@ -32,21 +39,36 @@ pub(crate) struct Browser {
     _profile: TempDir,
 }
 
+/// Starts chromedriver: its port, and itself; `None` if it has ended.
+async fn driver() -> Option<(u16, Child)> {
+    let name = std::env::var("DOORCAST_CHROMEDRIVER").unwrap_or_else(|_| "chromedriver".into());
+    let mut driver = Command::new(name)
+        .arg("--port=0")
+        .stdout(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .expect("these tests need chromedriver and Chromium; DOORCAST_CHROMEDRIVER names another");
+    let mut lines = BufReader::new(driver.stdout.take().unwrap()).lines();
+    while let Some(line) = lines.next_line().await.unwrap() {
+        if let Some(port) = line.strip_prefix(STARTED) {
+            return Some((port.trim_end_matches('.').parse().unwrap(), driver));
+        }
+    }
+    None
+}
+
 impl Browser {
     pub(crate) async fn start() -> Self {
-        let driver = std::env::var("DOORCAST_CHROMEDRIVER").unwrap_or_else(|_| "chromedriver".into());
-        let mut driver = Command::new(driver)
-            .arg("--port=0")
-            .stdout(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .expect("these tests need chromedriver and Chromium; DOORCAST_CHROMEDRIVER names another");
-        let mut lines = BufReader::new(driver.stdout.take().unwrap()).lines();
-        let port = within("chromedriver's port", async {
+        Self::with(&[]).await
+    }
+
+    /// With more arguments for Chromium.
+    pub(crate) async fn with(more: &[&str]) -> Self {
+        let (port, driver) = within("chromedriver's port", async {
             loop {
-                let line = lines.next_line().await.unwrap().expect("chromedriver starts");
-                if let Some(port) = line.strip_prefix(STARTED) {
-                    return port.trim_end_matches('.').parse().unwrap();
+                // The port that it finds free is taken by the other family's addresses now and then, and it ends.
+                if let Some(started) = driver().await {
+                    return started;
                 }
             }
         })
@@ -65,6 +87,7 @@ impl Browser {
             "--disable-sync",
             &format!("--user-data-dir={}", profile.path().display()),
         ];
+        let args: Vec<&str> = args.into_iter().chain(more.iter().copied()).collect();
         let options = json!({ "args": args });
         let wanted = json!({"capabilities": {"alwaysMatch": {
             "browserName": "chrome", "goog:chromeOptions": options, "timeouts": {"script": 25_000},
@@ -105,6 +128,20 @@ impl Browser {
 
     /// Waits until an expression is true, looking at each change of the page.
     pub(crate) async fn until(&self, expression: &str) {
+        assert_eq!(self.looks_for(expression, "").await, true, "{expression}");
+    }
+
+    /// The same, for longer than one script may run.
+    pub(crate) async fn until_at_last(&self, expression: &str) {
+        deadline(async {
+            while self.looks_for(expression, "setTimeout(function () { done(look()); }, 15000);").await
+                != true
+            {}
+        })
+        .await;
+    }
+
+    async fn looks_for(&self, expression: &str, otherwise: &str) -> Value {
         let script = format!(
             "var done = arguments[arguments.length - 1];
              var look = function () {{
@@ -113,12 +150,39 @@ impl Browser {
                return true;
              }};
              if (!look()) {{
+               {otherwise}
                var observer = new MutationObserver(function () {{ if (look()) {{ observer.disconnect(); }} }});
                observer.observe(document,
                  {{subtree: true, childList: true, characterData: true, attributes: true}});
              }}"
         );
-        self.command("/execute/async", json!({ "script": script, "args": [] })).await;
+        self.command("/execute/async", json!({ "script": script, "args": [] })).await
+    }
+
+    /// Presses keys one after the other, as a person at the keyboard does.
+    pub(crate) async fn press(&self, keys: &str) {
+        let strokes: Vec<Value> = keys
+            .chars()
+            .flat_map(|key| ["keyDown", "keyUp"].map(|way| json!({"type": way, "value": key.to_string()})))
+            .collect();
+        self.command("/actions", json!({"actions": [{"type": "key", "id": "keyboard", "actions": strokes}]}))
+            .await;
+    }
+
+    /// Presses a key while Shift is held.
+    pub(crate) async fn press_with_shift(&self, key: char) {
+        let stroke = |way, key: char| json!({"type": way, "value": key.to_string()});
+        let strokes =
+            [stroke("keyDown", SHIFT), stroke("keyDown", key), stroke("keyUp", key), stroke("keyUp", SHIFT)];
+        self.command("/actions", json!({"actions": [{"type": "key", "id": "keyboard", "actions": strokes}]}))
+            .await;
+    }
+
+    /// Chooses a file of this machine in a file field.
+    pub(crate) async fn choose(&self, selector: &str, file: &Path) {
+        let found = self.command("/element", json!({"using": "css selector", "value": selector})).await;
+        let element = found.as_object().unwrap().values().next().unwrap().as_str().unwrap().to_owned();
+        self.command(&format!("/element/{element}/value"), json!({"text": file.to_str().unwrap()})).await;
     }
 
     /// Pictures the page at the sizes of screens, light and dark, where asked for.

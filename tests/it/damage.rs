@@ -10,6 +10,7 @@ use std::{
 };
 
 use doorcast::demo::server::PrivateServer;
+use mysql_async::prelude::Queryable;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{
@@ -26,6 +27,9 @@ use crate::{
 
 const QUERY: u8 = 2;
 const XID: u8 = 16;
+const INCIDENT: u8 = 26;
+/// No server has such an event yet.
+const OF_THE_FUTURE: u8 = 150;
 const TABLE_MAP: u8 = 19;
 const WRITE_ROWS_V1: u8 = 23;
 const WRITE_ROWS: u8 = 30;
@@ -286,6 +290,86 @@ async fn a_compressed_transaction_that_is_damaged_comes_from_the_table() {
     .await;
 }
 
+/// Makes a compressed transaction claim to unpack to so many bytes.
+fn claim(event: &mut Vec<u8>, bytes: impl Fn(u64) -> u64) {
+    const UNCOMPRESSED_SIZE: u8 = 3;
+    let mut at = HEADER;
+    while event[at] != UNCOMPRESSED_SIZE {
+        at += 2 + usize::from(event[at + 1]);
+    }
+    let length = usize::from(event[at + 1]);
+    let value = match &event[at + 2..at + 2 + length] {
+        [small] => u64::from(*small),
+        [0xfc, two @ ..] => two.iter().rev().fold(0, |sum, byte| sum << 8 | u64::from(*byte)),
+        other => panic!("{other:?}"),
+    };
+    let mut field = vec![UNCOMPRESSED_SIZE, 9, 0xfe];
+    field.extend(bytes(value).to_le_bytes());
+    event.splice(at..at + 2 + length, field);
+    let size = event.len() as u32;
+    event[SIZE].copy_from_slice(&size.to_le_bytes());
+    sign(event);
+}
+
+/// Too little: nothing is unpacked. Too much: zeros come behind it. More than can be: a panic.
+#[tokio::test]
+async fn a_compressed_transaction_that_claims_a_wrong_size_costs_no_row() {
+    each_kind(async |kind| {
+        if kind != "mysql-9.7" {
+            return; // does not compress transactions
+        }
+        let fits = |event: &[u8]| event[TYPE] == TRANSACTION_PAYLOAD;
+        let options = ["--binlog-transaction-compression=ON"];
+        let claims: [fn(u64) -> u64; 6] = [
+            |_| 0,
+            |size| size - 1,
+            |size| size + 1,
+            |size| size + 19,
+            |size| size + (1 << 30),
+            |_| u64::MAX,
+        ];
+        for bytes in claims {
+            every_row_comes_once(kind, &options, always(fits, move |event| claim(event, bytes)), "").await;
+        }
+    })
+    .await;
+}
+
+/// mysql_async 0.37 allocates what the header claims before anybody can look at it, and a process that gets
+/// no memory ends. It must not do so for ever: what it was told before says nothing of what ended it, but a
+/// place from which it never got on does.
+#[tokio::test]
+async fn a_transaction_that_ends_the_process_again_and_again_is_read_from_the_table() {
+    each_kind(async |kind| {
+        if kind != "mysql-9.7" {
+            return; // does not compress transactions
+        }
+        let fits = |event: &[u8]| event[TYPE] == TRANSACTION_PAYLOAD;
+        let rewrite = always(fits, |event| claim(event, |_| 1 << 46));
+        let (mut scene, _rewriter) = scene(kind, &["--binlog-transaction-compression=ON"], rewrite).await;
+        scene.sql(&[&swipe(1)]).await;
+        for _ in 0..8 {
+            assert!(!scene.doorcast.ended().await.success(), "{kind}");
+            scene.doorcast.start_again().await;
+        }
+        scene.doorcast.logged("the position is lost, reading the missing rows from the table").await;
+        scene.doorcast.logged("following").await;
+        scene.sql(&[&swipe(2)]).await;
+        let url = scene.doorcast.url("/events?since=earliest");
+        let mut stream = crate::site::client().get(url).send().await.unwrap();
+        let mut text = String::new();
+        while !text.contains("\"doorno\":2,") {
+            let chunk = crate::deadline::deadline(stream.chunk()).await.unwrap().unwrap();
+            text += std::str::from_utf8(&chunk).unwrap();
+        }
+        assert_eq!(text.matches("\"doorno\":1,").count(), 1, "{kind}: {text}");
+        assert!(scene.doorcast.stop().await.success(), "{kind}");
+        let saved = std::fs::read_to_string(scene.doorcast.checkpoint()).unwrap();
+        assert!(saved.contains("\"starts_in_vain\":0"), "{kind}: {saved}");
+    })
+    .await;
+}
+
 /// MariaDB from 11.4 on writes no `end_log_pos` inside a transaction. Only commits count: the same with
 /// every event of a transaction but the last.
 #[tokio::test]
@@ -335,6 +419,47 @@ async fn mariadb_11_8_still_writes_events_without_a_position() {
         scene.sql(&[&swipe(1)]).await;
         scene.read(1).await;
         assert_eq!(*seen.lock().unwrap(), 1, "if not, BINLOG-NOTES has one trap less");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_an_unknown_event_or_an_incident_hides_comes_from_the_table() {
+    each_kind(async |kind| {
+        for event_type in [OF_THE_FUTURE, INCIDENT] {
+            let disguise = move |event: &mut Vec<u8>| {
+                event[TYPE] = event_type;
+                sign(event);
+            };
+            every_row_comes_once(kind, &[], always(is_insert, disguise), "").await;
+        }
+    })
+    .await;
+}
+
+/// mysql_async 0.37 takes packets up to the server's `max_allowed_packet`, unless it is told otherwise.
+#[tokio::test]
+async fn an_event_over_max_allowed_packet_on_another_table_is_passed_over() {
+    each_kind(async |kind| {
+        let mut server_options = vec!["--max-allowed-packet=64M"];
+        if kind == "mysql-5.6" {
+            server_options.push("--innodb-log-file-size=256M"); // which bounds a BLOB there
+        }
+        let server = servers::private(kind, &server_options).await;
+        let mut writer = server.root(None).await.unwrap();
+        servers::create(&mut writer, "doors", "doorcast").await;
+        // Sessions that are there keep theirs.
+        writer.query_drop("SET GLOBAL max_allowed_packet=1048576").await.unwrap();
+        let scene = Scene::on(kind, server, &[]).await;
+        scene.doorcast.answers("/readyz", 200).await;
+        for sql in
+            ["CREATE TABLE large (l LONGBLOB)", "INSERT INTO large VALUES (REPEAT('x', 20000000))", &swipe(1)]
+        {
+            writer.query_drop(sql).await.unwrap();
+        }
+        let (rows, scene) = scene.every_row_of_the_table_came_once().await;
+        assert_eq!(rows.len(), 2, "{kind}");
+        assert_eq!(scene.status().await["reconnects"], 0, "{kind}");
     })
     .await;
 }

@@ -113,3 +113,121 @@ async fn a_kill_and_a_lost_position_at_once_lose_no_row() {
         }
     }
 }
+
+#[tokio::test]
+async fn a_transaction_that_thousands_of_rows_overtook_is_found() {
+    for kind in servers::kinds() {
+        let mut scene = Scene::start(kind, &["--binlog-format=STATEMENT"], &[]).await;
+        let mut slow = [
+            scene.server.root(Some("doors")).await.unwrap(),
+            scene.server.root(Some("doors")).await.unwrap(),
+        ];
+        slow[0].query_drop("BEGIN").await.unwrap();
+        slow[0].query_drop(swipe(5)).await.unwrap();
+        slow[1].query_drop("XA START 'slow'").await.unwrap();
+        slow[1].query_drop(swipe(6)).await.unwrap();
+        slow[1].query_drop("XA END 'slow'").await.unwrap();
+        slow[1].query_drop("XA PREPARE 'slow'").await.unwrap();
+        let many = vec!["(7, '00A1', '20261120 071500', 'Y')"; 3000].join(",");
+        let many = format!("INSERT INTO vdooropen (doorno, rfsim, optime, ynopen) VALUES {many}");
+        scene.sql(&["SET SESSION binlog_format = ROW", &many]).await;
+        scene.read(3000).await;
+        slow[0].query_drop("COMMIT").await.unwrap();
+        scene.read(3001).await;
+        slow[1].query_drop("XA COMMIT 'slow'").await.unwrap();
+        scene.read(3002).await;
+        scene.every_row_of_the_table_came_once().await;
+    }
+}
+
+/// How often doorcast was done with looking at the table.
+fn looks_done(scene: &Scene) -> usize {
+    scene.doorcast.log().matches("looked for all that was to be found").count()
+}
+
+#[tokio::test]
+async fn rows_told_after_the_last_look_keep_their_order_across_a_kill() {
+    for kind in servers::kinds() {
+        let mut scene = Scene::start(kind, &[], &[]).await;
+        let mut late = scene.server.root(Some("doors")).await.unwrap();
+        let mut statements = scene.server.root(Some("doors")).await.unwrap();
+        statements.query_drop("SET SESSION binlog_format = STATEMENT").await.unwrap();
+        let file = scene.server.data().with_file_name("row.tsv");
+        std::fs::write(&file, "4\t00A1\t20261120 071500\tY\n").unwrap();
+        let load = format!(
+            "LOAD DATA INFILE '{}' INTO TABLE vdooropen (doorno, rfsim, optime, ynopen)",
+            file.display()
+        );
+        for round in 0..3 {
+            // The lower key commits after a kill, its client has the higher one. The statement's own keys are
+            // not in the binlog, so that it is looked for during a second.
+            late.query_drop("BEGIN").await.unwrap();
+            late.query_drop(swipe(5)).await.unwrap();
+            let before = looks_done(&scene);
+            statements.query_drop(&load).await.unwrap();
+            let done = async {
+                while looks_done(&scene) == before {
+                    tokio::task::yield_now().await;
+                }
+            };
+            crate::deadline::deadline(done).await;
+            scene.sql(&[&swipe(6)]).await;
+            scene.read(3 * round + 2).await;
+            scene.doorcast.kill().await;
+            late.query_drop("COMMIT").await.unwrap();
+            scene.doorcast.start_again().await;
+            scene.read(3 * round + 3).await;
+        }
+        scene.every_row_of_the_table_came_once().await;
+    }
+}
+
+#[tokio::test]
+async fn statements_on_other_tables_do_not_upset_the_order_across_a_kill() {
+    for kind in servers::kinds() {
+        let mut scene = Scene::start(kind, &[], &[]).await;
+        let mut late = scene.server.root(Some("doors")).await.unwrap();
+        let mut statements = scene.server.root(Some("doors")).await.unwrap();
+        statements.query_drop("CREATE TABLE other (text CHAR(200))").await.unwrap();
+        statements.query_drop("SET SESSION binlog_format = STATEMENT").await.unwrap();
+        let many = vec!["(REPEAT('x', 200))"; 5000].join(",");
+        let many = format!("INSERT INTO other VALUES {many}");
+        for round in 0..3 {
+            late.query_drop("BEGIN").await.unwrap();
+            late.query_drop(swipe(5)).await.unwrap();
+            statements.query_drop("INSERT INTO other VALUES ('x')").await.unwrap();
+            // So much that a look is due before the next row is read.
+            scene.sql(&[&many, &swipe(6)]).await;
+            scene.read(2 * round + 1).await;
+            scene.doorcast.kill().await;
+            late.query_drop("COMMIT").await.unwrap();
+            scene.doorcast.start_again().await;
+            scene.read(2 * round + 2).await;
+        }
+        scene.every_row_of_the_table_came_once().await;
+    }
+}
+
+#[tokio::test]
+async fn an_epoch_begins_with_the_rename_and_not_with_the_making_of_the_new_table() {
+    for kind in servers::kinds() {
+        let mut scene = Scene::start(kind, &[], &[]).await;
+        scene.sql(&[&swipe(1)]).await;
+        scene.read(1).await;
+        // doorcast comes to the first of these statements when all have been executed.
+        scene.doorcast.signal("STOP");
+        scene
+            .sql(&[
+                "CREATE TABLE vdooropen_new LIKE vdooropen",
+                &swipe(2),
+                "RENAME TABLE vdooropen TO archive, vdooropen_new TO vdooropen",
+                &swipe(3),
+            ])
+            .await;
+        scene.doorcast.signal("CONT");
+        for rows in scene.last_row().await {
+            let ids: Vec<_> = rows.iter().map(|(id, _)| &**id).collect();
+            assert_eq!(ids, ["1-1", "1-2", "2-1", "2-2"], "{kind}");
+        }
+    }
+}

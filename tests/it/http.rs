@@ -6,6 +6,7 @@ mod limits;
 mod old_page;
 mod poll;
 mod state;
+mod theme;
 
 use doorcast::{feed::Limits, http::Settings};
 use reqwest::{StatusCode, header::HeaderMap};

@@ -108,6 +108,24 @@ async fn a_half_open_link_is_noticed_within_three_heartbeats() {
     .await;
 }
 
+/// The server is silent on an idle link unless it is asked for heartbeats.
+#[tokio::test]
+async fn an_idle_link_is_kept_up_by_heartbeats() {
+    on_each(async |kind| {
+        let scene = Scene::start(kind, &[], &["--db-heartbeat", "0.5"]).await;
+        let mut last = Value::Null;
+        // More than a silence takes that would end the session.
+        for _ in 0..6 {
+            let status = status_until(&scene.doorcast, |status| {
+                status["last_heartbeat_ms"].is_u64() && status["last_heartbeat_ms"] != last
+            });
+            last = status.await["last_heartbeat_ms"].clone();
+        }
+        assert_eq!(status(&scene.doorcast).await["reconnects"], 0, "{kind}");
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn a_read_of_the_table_over_a_dead_link_is_given_up() {
     on_each(async |kind| {
@@ -120,6 +138,43 @@ async fn a_read_of_the_table_over_a_dead_link_is_given_up() {
         scene.sql(&[&swipe(2)]).await;
         let line = scene.doorcast.logged("the link to the server is down").await;
         assert!(line["error"].as_str().unwrap().contains("no answer within 10 s"), "{kind}: {line}");
+        let (rows, _scene) = scene.every_row_of_the_table_came_once().await;
+        assert_eq!(rows.len(), 3, "{kind}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_kill_while_a_statement_s_rows_are_looked_for_loses_none() {
+    on_each(async |kind| {
+        let options = ["--ssl-mode", "disabled"];
+        let (mut scene, proxy) = Scene::behind_proxy(kind, &["--binlog-format=STATEMENT"], &options).await;
+        scene.sql(&[&swipe(1)]).await;
+        scene.read(1).await;
+        let checkpoint = scene.doorcast.checkpoint();
+        let saved = async |what: &str| {
+            deadline(async {
+                while !fs::read_to_string(&checkpoint).unwrap().contains(what) {
+                    tokio::task::yield_now().await;
+                }
+            })
+            .await;
+        };
+        let (_, end) = crate::binlog::position(&scene.server, &mut scene.conn).await;
+        saved(&format!("\"offset\":{end},")).await;
+        // So long that no checkpoint waits, and the next is written at once: while the table is looked at in vain.
+        scene.sql(&["DO SLEEP(2.5)"]).await;
+        let before = fs::read_to_string(&checkpoint).unwrap();
+        proxy.set_first(Way::Stalled);
+        scene.sql(&[&swipe(2)]).await;
+        deadline(async {
+            while fs::read_to_string(&checkpoint).unwrap() == before {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+        scene.doorcast.kill().await;
+        scene.doorcast.start_again().await;
         let (rows, _scene) = scene.every_row_of_the_table_came_once().await;
         assert_eq!(rows.len(), 3, "{kind}");
     })
@@ -187,6 +242,34 @@ async fn a_cut_or_reset_link_is_made_again() {
         }
         let (rows, _scene) = scene.every_row_of_the_table_came_once().await;
         assert_eq!(rows.len(), 4, "{kind}");
+    })
+    .await;
+}
+
+/// Wherever it is cut: rows of a transaction come together, and reading goes on behind the last commit.
+#[tokio::test]
+async fn a_link_that_is_cut_in_the_middle_of_a_transaction_goes_on_at_the_last_commit() {
+    on_each(async |kind| {
+        let options = ["--ssl-mode", "disabled"];
+        let (mut scene, proxy) = Scene::behind_proxy(kind, &[], &options).await;
+        scene.sql(&[&swipe(1)]).await;
+        scene.read(1).await;
+        let mut count = 1;
+        for bytes in [30, 130, 400, 1000, 2000] {
+            proxy.set(Way::CutAfter(bytes));
+            let reconnects = status(&scene.doorcast).await["reconnects"].as_u64();
+            scene.sql(&["BEGIN"]).await;
+            for _ in 0..20 {
+                scene.sql(&[&swipe(2)]).await;
+                count += 1;
+            }
+            scene.sql(&["COMMIT"]).await;
+            status_until(&scene.doorcast, |status| status["reconnects"].as_u64() > reconnects).await;
+            scene.read(count).await;
+        }
+        let (rows, scene) = scene.every_row_of_the_table_came_once().await;
+        assert_eq!(rows.len(), count + 1, "{kind}");
+        assert_eq!(status(&scene.doorcast).await["table_reads"], 0, "{kind}: all of them by the binlog");
     })
     .await;
 }
@@ -292,10 +375,11 @@ async fn a_server_id_chosen_by_chance_gives_way_and_says_so() {
         let twin = Doorcast::start_in(copy, &url(&scene.server), &[]).await;
         if kind != "mysql-5.6" {
             let says = "another replica has our server_id, taking another";
-            tokio::select! {
-                _ = scene.doorcast.logged(says) => {}
-                _ = twin.logged(says) => {}
-            }
+            let line = tokio::select! {
+                line = scene.doorcast.logged(says) => line,
+                line = twin.logged(says) => line,
+            };
+            assert_ne!(line["before"], line["now"], "{kind}: {line}");
         }
         both_are_served(scene, &twin).await;
     })
@@ -318,6 +402,19 @@ async fn a_password_that_is_changed_while_it_runs_is_said_and_changed_back_it_go
         assert_eq!(self::status(&scene.doorcast).await["problem"], Value::Null, "{kind}");
         let (rows, _scene) = scene.every_row_of_the_table_came_once().await;
         assert_eq!(rows.len(), 3, "{kind}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_only_a_person_can_mend_is_tried_again_slowly() {
+    on_each(async |kind| {
+        let (mut scene, proxy) = Scene::behind_proxy(kind, &[], &["--db-retry", "1000"]).await;
+        scene.sql(&[&swipe(1), &alter_password(&scene, "other")]).await;
+        scene.read(1).await;
+        proxy.set(Way::Closed);
+        let line = scene.doorcast.logged("the server needs a person").await;
+        assert!((1000..=2000).contains(&line["retry_in_s"].as_u64().unwrap()), "{kind}: {line}");
     })
     .await;
 }

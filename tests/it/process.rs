@@ -113,6 +113,19 @@ impl Doorcast {
         let id = self.id().to_string();
         let sent = std::process::Command::new("kill").args(["-s", name, &id]).status().unwrap();
         assert!(sent.success());
+        // On a busy machine its threads go on for a moment.
+        while name == "STOP" && !self.is_stopped() {
+            std::thread::yield_now();
+        }
+    }
+
+    /// Whether all its threads are.
+    fn is_stopped(&self) -> bool {
+        let threads = std::fs::read_dir(format!("/proc/{}/task", self.id())).unwrap();
+        threads.flatten().all(|thread| {
+            let state = std::fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+            state.rsplit_once(") ").is_some_and(|(_, state)| state.starts_with('T'))
+        })
     }
 
     /// Its process id.

@@ -85,6 +85,13 @@ impl Proxy {
         oldest.expect("there is a connection").send_replace(way);
     }
 
+    /// Changes the newest connection alone.
+    pub(crate) fn set_newest(&self, way: Way) {
+        let connections = self.connections.lock().unwrap();
+        let newest = connections.iter().rfind(|connection| connection.receiver_count() > 0);
+        newest.expect("there is a connection").send_replace(way);
+    }
+
     /// Closes the connections that are [`Way::Stalled`].
     pub(crate) fn drop_stalled(&self) {
         for connection in self.connections.lock().unwrap().iter() {

@@ -5,6 +5,7 @@ use doorcast::demo::server::PrivateServer;
 use mysql_async::{Conn, prelude::Queryable};
 
 use crate::{
+    proxy::Way,
     scene::{Scene, swipe, url},
     servers::{self, PASSWORD, each_kind},
 };
@@ -64,6 +65,85 @@ async fn rows_of_statements_arrive_by_way_of_the_table() {
             let (rows, _scene) = scene.every_row_of_the_table_came_once().await;
             assert_eq!(rows.len(), 16, "{kind} {format}");
         }
+    })
+    .await;
+}
+
+/// Nothing else comes that would wake a look at the table for them.
+#[tokio::test]
+async fn rows_of_statements_that_do_not_name_the_table_arrive() {
+    each_kind(async |kind| {
+        let options = ["--binlog-format=STATEMENT", "--log-bin-trust-function-creators=1"];
+        let mut scene = Scene::start(kind, &options, &[]).await;
+        scene
+            .sql(&[
+                "CREATE TABLE gate (id INT PRIMARY KEY AUTO_INCREMENT, door INT)",
+                "CREATE VIEW doors_seen AS SELECT vid, doorno, rfsim, optime, ynopen FROM vdooropen",
+                "CREATE TRIGGER opened AFTER INSERT ON gate FOR EACH ROW \
+                 INSERT INTO vdooropen VALUES (NULL, NEW.door, '00A2', 't', 'Y')",
+                "CREATE FUNCTION swiped(door INT) RETURNS INT NOT DETERMINISTIC MODIFIES SQL DATA BEGIN \
+                 INSERT INTO vdooropen VALUES (NULL, door, '00A3', 't', 'Y'); RETURN 1; END",
+            ])
+            .await;
+        let statements = [
+            "INSERT INTO gate (door) VALUES (1)",
+            "INSERT INTO doors_seen VALUES (NULL,2,'00A4','t','Y')",
+            "UPDATE gate SET door = swiped(3)",
+        ];
+        for (before, sql) in statements.iter().enumerate() {
+            scene.sql(&[sql]).await;
+            scene.read(before + 1).await;
+        }
+        let (rows, _scene) = scene.every_row_of_the_table_came_once().await;
+        assert_eq!(rows.len(), 4, "{kind}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn rows_that_a_rollback_can_not_undo_arrive() {
+    each_kind(async |kind| {
+        let mut options = vec!["--binlog-format=STATEMENT"];
+        if kind.starts_with("mysql") {
+            // With it such a transaction is an error.
+            options.extend(["--gtid-mode=OFF", "--enforce-gtid-consistency=OFF"]);
+        }
+        let mut scene = Scene::start(kind, &options, &[]).await;
+        scene
+            .sql(&["CREATE TABLE undone (a INT) ENGINE=InnoDB", "ALTER TABLE vdooropen ENGINE=MyISAM"])
+            .await;
+        for (before, end) in ["ROLLBACK", "ROLLBACK TO a"].iter().enumerate() {
+            scene
+                .sql(&["BEGIN", "SAVEPOINT a", "INSERT INTO undone VALUES (1)", &swipe(1), end, "COMMIT"])
+                .await;
+            scene.read(before + 1).await;
+        }
+        let (rows, _scene) = scene.every_row_of_the_table_came_once().await;
+        assert_eq!(rows.len(), 3, "{kind}");
+    })
+    .await;
+}
+
+/// Their images are in the binlog, for the sake of the other table.
+#[tokio::test]
+async fn rows_that_are_rolled_back_are_never_shown() {
+    each_kind(async |kind| {
+        let mut options = vec!["--binlog-format=MIXED"];
+        if kind.starts_with("mysql") {
+            options.extend(["--gtid-mode=OFF", "--enforce-gtid-consistency=OFF"]);
+        }
+        let mut scene = Scene::start(kind, &options, &[]).await;
+        // What can't be repeated is logged by its rows.
+        let unsafe_swipe = "INSERT INTO vdooropen VALUES (NULL,1,LEFT(UUID(),16),'t','Y')";
+        scene.sql(&["CREATE TABLE stays (a INT) ENGINE=MyISAM"]).await;
+        for end in ["ROLLBACK", "ROLLBACK TO a"] {
+            scene
+                .sql(&["BEGIN", "SAVEPOINT a", unsafe_swipe, "INSERT INTO stays VALUES (1)", end, "COMMIT"])
+                .await;
+        }
+        scene.sql(&[&swipe(2)]).await;
+        let (rows, _scene) = scene.every_row_of_the_table_came_once().await;
+        assert_eq!(rows.len(), 2, "{kind}");
     })
     .await;
 }
@@ -139,7 +219,12 @@ async fn rows_that_a_look_at_the_table_finds_ahead_of_the_binlog_are_told_once()
         // It meets the statement first, and then row by row what the table has shown already.
         scene.doorcast.signal("CONT");
         let (rows, _scene) = scene.every_row_of_the_table_came_once().await;
-        assert_eq!(rows.len(), 51, "{kind}");
+        let ids: Vec<String> = rows.into_iter().map(|(id, _)| id).collect();
+        assert_eq!(
+            ids,
+            (1..=51).map(|key| format!("1-{key}")).collect::<Vec<_>>(),
+            "{kind}: in commit order"
+        );
     })
     .await;
 }
@@ -198,7 +283,11 @@ async fn on_lost_position_fail_ends_with_status_3_and_now_tells_of_a_gap() {
 async fn a_reset_binlog_is_noticed_even_where_the_old_offset_is_a_good_one() {
     each_kind(async |kind| {
         let mut scene = Scene::start(kind, &[], &[]).await;
-        scene.sql(&[reset_binlog(kind), &swipe(1)]).await;
+        assert!(scene.doorcast.stop().await.success());
+        scene.sql(&[reset_binlog(kind)]).await;
+        scene.doorcast.start_again().await;
+        scene.doorcast.answers("/readyz", 200).await;
+        scene.sql(&[&swipe(1)]).await;
         scene.read(1).await;
         scene.sql(&[&swipe(2)]).await;
         scene.read(2).await;
@@ -206,6 +295,22 @@ async fn a_reset_binlog_is_noticed_even_where_the_old_offset_is_a_good_one() {
         // The same statements again make a file of the same name and length; the rows are others.
         scene.sql(&["DO SLEEP(1.1)", reset_binlog(kind), &swipe(3), &swipe(4), &swipe(5)]).await;
         scene.doorcast.start_again().await;
+        let (rows, _scene) = scene.every_row_of_the_table_came_once().await;
+        assert_eq!(rows.len(), 6, "{kind}");
+    })
+    .await;
+}
+
+/// The server goes on sending the file that was.
+#[tokio::test]
+async fn a_binlog_that_is_reset_while_it_is_read_is_read_anew() {
+    each_kind(async |kind| {
+        let mut scene = Scene::start(kind, &[], &[]).await;
+        scene.sql(&[&swipe(1), &swipe(2), &swipe(3)]).await;
+        scene.read(3).await;
+        scene.sql(&[reset_binlog(kind), &swipe(4)]).await;
+        scene.read(4).await;
+        scene.sql(&[&swipe(5)]).await;
         let (rows, _scene) = scene.every_row_of_the_table_came_once().await;
         assert_eq!(rows.len(), 6, "{kind}");
     })
@@ -260,9 +365,16 @@ async fn partial_row_images_are_made_up_for_from_the_table() {
         for image in ["MINIMAL", "NOBLOB"] {
             let option = format!("--binlog-row-image={image}");
             let mut scene = Scene::start(kind, &[&option], &[]).await;
+            // What an INSERT leaves out is not in the image.
+            scene.sql(&["ALTER TABLE vdooropen ADD note INT DEFAULT 7, ADD photo BLOB"]).await;
             scene.sql(&[&swipe(1), &swipe(2)]).await;
-            let (rows, _scene) = scene.every_row_of_the_table_came_once().await;
+            let (rows, scene) = scene.every_row_of_the_table_came_once().await;
             assert_eq!(rows.len(), 3, "{kind} {image}");
+            assert!(
+                rows.iter().all(|(_, row)| row.contains("\"note\":7,\"photo\":null")),
+                "{kind}: {rows:?}"
+            );
+            assert_ne!(scene.status().await["table_reads"], 0, "{kind} {image}: not from the image");
         }
     })
     .await;
@@ -286,6 +398,39 @@ async fn compressed_binlogs_lose_nothing() {
         scene.doorcast.start_again().await;
         let (rows, _scene) = scene.every_row_of_the_table_came_once().await;
         assert_eq!(rows.len(), 5, "{kind}");
+    })
+    .await;
+}
+
+/// The order of commits is that of the binlog; the table would give them in the order of keys.
+#[tokio::test]
+async fn compressed_rows_come_straight_from_the_binlog() {
+    each_kind(async |kind| {
+        if !kind.starts_with("mariadb") {
+            return; // compresses transactions, or nothing
+        }
+        let options = ["--log-bin-compress=ON", "--log-bin-compress-min-len=10"];
+        let mut scene = Scene::start(kind, &options, &[]).await;
+        let many: Vec<String> = (1..=2000).rev().map(|key| format!("({key},3,'00A1','t','Y')")).collect();
+        scene
+            .sql(&[
+                "INSERT INTO vdooropen VALUES (5000,1,'00A1','t','Y'), (4000,2,'00A2','t','N')",
+                &format!("INSERT INTO vdooropen VALUES {}", many.join(",")),
+            ])
+            .await;
+        scene.read(2002).await;
+        let status = scene.status().await;
+        assert_eq!(status["table_reads"], 0, "{kind}: {status}");
+        let events: Vec<mysql_async::Row> =
+            scene.conn.query("SHOW BINLOG EVENTS IN 'binlog.000001'").await.unwrap();
+        let compressed = events.iter().filter(|event| {
+            event.get::<String, _>("Event_type").is_some_and(|name| name == "Write_rows_compressed_v1")
+        });
+        assert!(compressed.count() >= 2, "{kind}: the server did compress");
+        let (rows, _scene) = scene.every_row_of_the_table_came_once().await;
+        let ids: Vec<&str> = rows.iter().map(|(id, _)| id.as_str()).collect();
+        assert_eq!(&ids[..4], ["1-5000", "1-4000", "1-2000", "1-1999"], "{kind}");
+        assert_eq!(rows.len(), 2003, "{kind}");
     })
     .await;
 }
@@ -421,6 +566,26 @@ async fn columns_may_come_go_and_change_in_the_middle_of_the_stream() {
 }
 
 #[tokio::test]
+async fn the_layout_is_read_again_before_the_next_row() {
+    each_kind(async |kind| {
+        let mut scene = Scene::start(kind, &[], &[]).await;
+        scene.sql(&["ALTER TABLE vdooropen ADD note INT DEFAULT 7", &swipe(1)]).await;
+        scene.read(1).await;
+        let status = scene.status().await;
+        assert_eq!(status["table_reads"], 0, "{kind}: straight from the binlog");
+        let quiet =
+            ["SET sql_log_bin=0", "ALTER TABLE vdooropen ADD quiet INT DEFAULT 8", "SET sql_log_bin=1"];
+        scene.sql(&quiet).await;
+        scene.sql(&[&swipe(2)]).await;
+        let (rows, scene) = scene.every_row_of_the_table_came_once().await;
+        assert!(rows[0].1.contains("\"note\":7}"), "{kind}: {rows:?}");
+        assert!(rows[1].1.contains("\"note\":7,\"quiet\":8}"), "{kind}: {rows:?}");
+        assert_eq!(scene.status().await["reconnects"], 0, "{kind}");
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn rows_without_binlog_are_found_by_the_table_and_said() {
     each_kind(async |kind| {
         let mut scene = Scene::start(kind, &[], &[]).await;
@@ -436,6 +601,49 @@ async fn rows_without_binlog_are_found_by_the_table_and_said() {
                  sql_log_bin=0?",
             )
             .await;
+    })
+    .await;
+}
+
+/// The link that brings the binlog stands still while the one for queries does not: the table shows rows
+/// long before the binlog brings them, as it does during a large transaction.
+#[tokio::test]
+async fn rows_that_the_binlog_brings_late_are_not_taken_for_unlogged() {
+    each_kind(async |kind| {
+        let (mut scene, proxy) = Scene::behind_proxy(kind, &[], &["--db-heartbeat", "3600"]).await;
+        scene.sql(&[&swipe(1)]).await;
+        scene.read(1).await;
+        // The one for queries was made before.
+        proxy.set_newest(Way::Stalled);
+        scene.sql(&[&swipe(2), &swipe(3)]).await;
+        scene.doorcast.logged("the table has rows that the binlog did not bring yet").await;
+        scene.doorcast.logged("the binlog is still to bring what the table had").await;
+        let status = scene.status().await;
+        assert_eq!((&status["unlogged"], &status["rows"]), (&0.into(), &1.into()), "{kind}: {status}");
+        proxy.set_newest(Way::Open);
+        scene.read(3).await;
+        let (rows, _scene) = scene.every_row_of_the_table_came_once().await;
+        assert_eq!(rows.len(), 4, "{kind}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn rows_of_a_table_with_the_same_layout_are_not_taken_for_its_own() {
+    each_kind(async |kind| {
+        let mut scene = Scene::start(kind, &[], &[]).await;
+        scene
+            .sql(&[
+                &swipe(1),
+                "CREATE TABLE twin LIKE vdooropen",
+                "INSERT INTO twin SELECT vid + 100, doorno, rfsim, optime, ynopen FROM vdooropen",
+                "CREATE DATABASE elsewhere",
+                "CREATE TABLE elsewhere.vdooropen LIKE vdooropen",
+                "INSERT INTO elsewhere.vdooropen SELECT * FROM twin",
+            ])
+            .await;
+        let (rows, _scene) = scene.every_row_of_the_table_came_once().await;
+        assert_eq!(rows.len(), 2, "{kind}");
     })
     .await;
 }
@@ -503,73 +711,33 @@ async fn tagged_gtids_are_followed_by_file_and_offset() {
     .await;
 }
 
-/// Makes `replica` a replica of `source`, by GTID, and waits until it has everything.
-async fn replicate(kind: &str, source: &PrivateServer, replica: &PrivateServer) {
-    let mut on_source = source.root(None).await.unwrap();
+/// Makes `replica` a replica of `source`, from the first transaction on.
+pub(crate) async fn replicate(kind: &str, source: &PrivateServer, replica: &PrivateServer) {
     let mut on_replica = replica.root(None).await.unwrap();
     let port = source.port();
+    let gtids: Option<String> = match kind {
+        "mysql-9.7" | "mysql-5.6" => on_replica.query_first("SELECT @@GLOBAL.gtid_mode").await.unwrap(),
+        _ => None,
+    };
+    let from = match (kind, gtids.as_deref()) {
+        ("mysql-9.7", Some("ON")) => "SOURCE_AUTO_POSITION=1",
+        ("mysql-9.7", _) => "SOURCE_LOG_FILE='binlog.000001', SOURCE_LOG_POS=4",
+        ("mysql-5.6", Some("ON")) => "MASTER_AUTO_POSITION=1",
+        ("mysql-5.6", _) => "MASTER_LOG_FILE='binlog.000001', MASTER_LOG_POS=4",
+        ("mariadb-11.8", _) => "MASTER_USE_GTID=slave_pos, MASTER_SSL_VERIFY_SERVER_CERT=0",
+        _ => "MASTER_USE_GTID=slave_pos",
+    };
     let sql = match kind {
         "mysql-9.7" => format!(
             "CHANGE REPLICATION SOURCE TO SOURCE_HOST='127.0.0.1', SOURCE_PORT={port}, SOURCE_USER='doorcast', \
-             SOURCE_PASSWORD='{PASSWORD}', SOURCE_AUTO_POSITION=1, GET_SOURCE_PUBLIC_KEY=1"
-        ),
-        "mysql-5.6" => format!(
-            "CHANGE MASTER TO MASTER_HOST='127.0.0.1', MASTER_PORT={port}, MASTER_USER='doorcast', \
-             MASTER_PASSWORD='{PASSWORD}', MASTER_AUTO_POSITION=1"
+             SOURCE_PASSWORD='{PASSWORD}', GET_SOURCE_PUBLIC_KEY=1, {from}"
         ),
         _ => format!(
             "CHANGE MASTER TO MASTER_HOST='127.0.0.1', MASTER_PORT={port}, MASTER_USER='doorcast', \
-             MASTER_PASSWORD='{PASSWORD}', MASTER_USE_GTID=slave_pos, MASTER_SSL_VERIFY_SERVER_CERT=0"
+             MASTER_PASSWORD='{PASSWORD}', {from}"
         ),
     };
-    let sql = if kind == "mariadb-11.8" { sql } else { sql.replace(", MASTER_SSL_VERIFY_SERVER_CERT=0", "") };
     on_replica.query_drop(sql).await.unwrap();
     let start = if kind == "mysql-9.7" { "START REPLICA" } else { "START SLAVE" };
     on_replica.query_drop(start).await.unwrap();
-    has_all_of(kind, &mut on_source, &mut on_replica).await;
-}
-
-/// Waits until the replica has executed what the source has.
-async fn has_all_of(kind: &str, source: &mut Conn, replica: &mut Conn) {
-    let wait = if kind.starts_with("mysql") {
-        let set: Option<String> = source.query_first("SELECT @@GLOBAL.gtid_executed").await.unwrap();
-        match kind {
-            "mysql-9.7" => format!("SELECT WAIT_FOR_EXECUTED_GTID_SET('{}', 30)", set.unwrap()),
-            _ => format!("SELECT WAIT_UNTIL_SQL_THREAD_AFTER_GTIDS('{}', 30)", set.unwrap()),
-        }
-    } else {
-        let position: Option<String> = source.query_first("SELECT @@GLOBAL.gtid_binlog_pos").await.unwrap();
-        format!("SELECT MASTER_GTID_WAIT('{}', 30)", position.unwrap())
-    };
-    let answer: Option<Option<i64>> = crate::deadline::deadline(replica.query_first(wait)).await.unwrap();
-    assert!(answer.flatten().is_some_and(|answer| answer >= 0), "{kind}: the replica replicates: {answer:?}");
-}
-
-#[tokio::test]
-async fn a_promoted_replica_is_followed_on_by_gtid() {
-    each_kind(async |kind| {
-        let mut scene = Scene::start(kind, &[], &[]).await;
-        let replica = servers::private(kind, &["--server-id=77", "--log-slave-updates"]).await;
-        replicate(kind, &scene.server, &replica).await;
-        scene.sql(&[&swipe(1), &swipe(2)]).await;
-        scene.read(2).await;
-        assert!(scene.doorcast.stop().await.success());
-        scene.sql(&[&swipe(3)]).await;
-        let mut promoted = replica.root(Some("doors")).await.unwrap();
-        has_all_of(kind, &mut scene.conn, &mut promoted).await;
-        promoted.query_drop(if kind == "mysql-9.7" { "STOP REPLICA" } else { "STOP SLAVE" }).await.unwrap();
-        scene.server.kill();
-        promoted.query_drop(swipe(4)).await.unwrap();
-
-        scene.doorcast.replace_arguments(&["--db", &url(&replica)]);
-        scene.doorcast.start_again().await;
-        scene.server = replica;
-        scene.conn = promoted;
-        scene.doorcast.answers("/readyz", 200).await;
-        assert_eq!(scene.status().await["table_reads"], 0, "{kind}: by GTID, not by the table");
-        let (rows, _scene) = scene.every_row_of_the_table_came_once().await;
-        assert_eq!(rows.len(), 5, "{kind}");
-        assert!(rows.iter().all(|(id, _)| id.starts_with("1-")), "{kind}: {rows:?}");
-    })
-    .await;
 }

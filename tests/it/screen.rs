@@ -3,6 +3,7 @@
 
 mod file;
 mod greetings;
+mod kiosk;
 mod process;
 mod reception;
 
@@ -22,7 +23,7 @@ use tokio::{sync::watch, task::JoinHandle};
 
 use crate::site::{Event, Events, Site, client, encode, within};
 
-const ZONE: &str = "Asia/Shanghai";
+pub(crate) const ZONE: &str = "Asia/Shanghai";
 
 const HEADER: &str = "rfsim,name,title,message,photo,doors,valid_from,valid_to,priority,lang";
 
@@ -164,7 +165,7 @@ fn greeter() -> Greeter {
 }
 
 /// The time so many seconds ago, as a controller writes it.
-fn optime(seconds_ago: i64) -> String {
+pub(crate) fn optime(seconds_ago: i64) -> String {
     let time = Timestamp::from_second(Timestamp::now().as_second() - seconds_ago).unwrap();
     time.to_zoned(TimeZone::get(ZONE).unwrap()).strftime("%Y%m%d %H%M%S").to_string()
 }

@@ -49,7 +49,7 @@
   var STREAM_TRIES = 2;         // streams without a word before it polls
   var STREAM_AGAIN_MS = 600000; // how long it polls before a stream is tried again
   var POLL_S = 25;
-  var PAUSE_MS = [1000, 30000];
+  var PAUSE_MS = [1000, 5000];   // a swipe is worth little after 20 s
   var LONGEST_PAUSE_MS = 120000; // that a server may ask for
   var KNOWN = 1000;             // ids that are remembered, against rows that come twice
   var KEEP_MS = 1000;           // between two writes of the place

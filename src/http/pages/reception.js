@@ -22,7 +22,8 @@
       hint: 'May hold {name} {title} {greeting} {door}. Empty: as for everybody.',
       noCards: 'None yet. Hold a card to a reader, and it appears here.', noScreens: 'None is connected.',
       noPeople: 'Nobody yet.', newPerson: 'New person', shown: 'Shown on screens: ', away: 'The server does not answer.',
-      tooLarge: 'The photo is larger than 2 MB.', notToday: 'not today', sure: 'Really delete? Press again.',
+      tooLarge: 'The photo is larger than 2 MB.', notPhoto: 'A photo is a JPEG or a PNG file.',
+      notToday: 'not today', sure: 'Really delete? Press again.',
       preview: 'Preview: ', line: 'Line ', bad: 'The people file cannot be used; the last good one is still in use:',
       warn: 'To look at in the people file:', quiet: 'never answered', answered: 'answered ', of: ' of ', person: ' person', persons: ' people',
       since: 'from ', until: 'until '
@@ -35,8 +36,10 @@
       choose: '选择照片', noPhoto: '不用照片', save: '保存', cancel: '取消', remove: '删除', save2: '已保存', removed: '已删除：',
       hint: '可用 {name} {title} {greeting} {door}。空：与众人相同。', noCards: '暂无。刷一下卡，就会出现在这里。',
       noScreens: '没有已连接的屏幕。', noPeople: '暂无人员。', newPerson: '新人员', shown: '已显示，屏幕数：',
-      away: '服务器没有应答。', tooLarge: '照片超过 2 MB。', notToday: '今天不迎接', sure: '确定删除？再按一次。', preview: '预览：',
-      line: '第', bad: '名单文件无法使用，仍在用上一份：', warn: '名单文件中请注意：', quiet: '从未应答', answered: '应答于 ', of: ' / ', person: ' 人', persons: ' 人', since: '自 ', until: '至 '
+      away: '服务器没有应答。', tooLarge: '照片超过 2 MB。', notPhoto: '照片须为 JPEG 或 PNG 文件。',
+      notToday: '今天不迎接', sure: '确定删除？再按一次。', preview: '预览：',
+      line: '第', bad: '名单文件无法使用，仍在用上一份：', warn: '名单文件中请注意：', quiet: '从未应答', answered: '应答于 ', of: ' / ',
+      person: ' 人', persons: ' 人', since: '自 ', until: '至 '
     }
   };
   var language = /^zh/i.test(navigator.language || '') ? 'zh' : 'en';
@@ -86,14 +89,16 @@
     if (drawn[id] === text) { return; }
     drawn[id] = text;
     var list = byId(id);
-    var focused = document.activeElement && list.contains(document.activeElement)
-      ? document.activeElement.getAttribute('data-key') : null;
+    var held = list.contains(document.activeElement);
+    var focused = held ? document.activeElement.getAttribute('data-key') : null;
     while (list.firstChild) { list.removeChild(list.firstChild); }
     if (!items.length) { list.appendChild(make('li', none, 'none')); }
     items.forEach(function (item) { list.appendChild(line(item)); });
     [].forEach.call(list.querySelectorAll('button'), function (button) {
       if (focused && button.getAttribute('data-key') === focused) { button.focus(); }
     });
+    // What had the focus is gone from the list: it stays near.
+    if (held && !list.contains(document.activeElement)) { list.focus(); }
   }
 
   // The parts of the detail are kept apart, since each may be written in a direction of its own.
@@ -270,6 +275,7 @@
     var file = byId('file').files[0];
     byId('file').value = '';
     if (!file) { return; }
+    if (!/^image\/(jpeg|png)$/.test(file.type)) { return wrong(words.notPhoto); }
     if (file.size > PHOTO_BYTES) { return wrong(words.tooLarge); }
     ask('POST', 'photo', file, function (text, answer) {
       if (!open) { return; }
@@ -285,7 +291,9 @@
 
   var previewer = null;
 
-  function previewSoon() {
+  function previewSoon(event) {
+    // What is wrong with a file is said at once, and stays until something else is done.
+    if (event.target === byId('file')) { return; }
     clearTimeout(previewer);
     previewer = setTimeout(preview, PREVIEW_MS);
   }

@@ -167,10 +167,28 @@ async fn a_flood_of_connections_passes() {
     let site = Site::with(settings, Limits::default()).await;
     let mut stream = Raw::get(&site, "/events").await;
     stream.until("hello").await.unwrap();
+    let mut inside = Raw::get(&site, "/livez").await;
+    inside.until("alive").await.unwrap();
     let mut flood = Vec::new();
     for _ in 0..400 {
         flood.push(Raw::open(&site).await);
     }
+    within("the flood", async {
+        loop {
+            inside.send(b"GET /metrics HTTP/1.1\r\nhost: door\r\n\r\n").await;
+            let metrics = inside.until("doorcast_feed_rows ").await.unwrap();
+            let value = |name: &str| {
+                let value = metrics.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+                value.trim().parse::<usize>().unwrap()
+            };
+            let open = value("doorcast_connections ");
+            assert!(open <= 20 + 256, "{open} connections");
+            if value("doorcast_connections_turned_away_total ") == 382 {
+                break;
+            }
+        }
+    })
+    .await;
     // Those beyond all limits are closed without a word.
     flood.pop().unwrap().rest().await;
     site.publish([1]);
@@ -213,6 +231,23 @@ async fn shutdown_ends_streams_with_retry() {
     idle.rest().await;
     site.stopped().await.unwrap();
     assert!(begun.elapsed() < Duration::from_secs(10));
+}
+
+// While the last streams end nobody is let in any more.
+#[tokio::test]
+async fn shutdown_refuses_new_connections_at_once() {
+    let settings = Settings { drain: Duration::from_secs(3600), ..Settings::default() };
+    let site = Site::with(settings, Limits::default()).await;
+    let stalled = never_reads(&site).await;
+    site.until_clients("events", 1).await;
+    let long = format!("\"{}\"", "x".repeat(1_000_000));
+    for key in 1..=20 {
+        site.feed.publish(1, None, vec![encode(key, &[("id", key.to_string()), ("text", long.clone())])]);
+    }
+    site.stop();
+    within("a refusal", async { while tokio::net::TcpStream::connect(site.addr).await.is_ok() {} }).await;
+    drop(stalled);
+    site.stopped().await.unwrap();
 }
 
 // A client that does not read can't put off the end.

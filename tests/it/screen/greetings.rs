@@ -227,8 +227,14 @@ async fn cursors_are_those_of_the_feed() {
 #[tokio::test]
 async fn without_people_there_is_nothing() {
     let site = Site::start().await;
-    for path in ["/screen/events", "/screen/poll", "/screen/alive", "/photos/a.jpg", "/reception/api/people"]
-    {
+    for path in [
+        "/screen/events",
+        "/screen/poll",
+        "/screen/alive",
+        "/screen/known",
+        "/photos/a.jpg",
+        "/reception/api/people",
+    ] {
         let response = client().get(site.url(path)).send().await.unwrap();
         assert_eq!(response.status(), 404, "{path}");
         let body = response.text().await.unwrap();

@@ -371,6 +371,10 @@ async fn screens_are_listed() {
     for time in [&lobby_screen["since_ms"], &lobby_screen["sent_ms"], &screens[1]["answered_ms"]] {
         assert!(time.as_u64().unwrap() <= now);
     }
+    // Who only asks does not answer for it.
+    assert_eq!(done(client().get(lobby.site.url("/screen/known?screen=lobby"))).await, json!({"screens": 1}));
+    assert_eq!(done(client().get(lobby.site.url("/screen/known?screen=other"))).await, json!({"screens": 0}));
+    assert_eq!(lobby.get("screens").await["screens"][0]["answered_ms"], Value::Null);
     assert_eq!(done(client().get(lobby.site.url("/screen/alive?screen=lobby"))).await, json!({"screens": 1}));
     assert_eq!(done(client().get(lobby.site.url("/screen/alive?screen=other"))).await, json!({"screens": 0}));
     assert!(lobby.get("screens").await["screens"][0]["answered_ms"].is_u64());
@@ -383,6 +387,7 @@ async fn screens_are_listed() {
         while lobby.get("screens").await["screens"].as_array().unwrap().len() > 1 {}
     })
     .await;
+    assert_eq!(done(client().get(lobby.site.url("/screen/known?screen=lobby"))).await, json!({"screens": 0}));
 }
 
 // A preview is what a screen would get.

@@ -1,0 +1,141 @@
+//! What happens to doorcast itself, and on its side.
+
+use std::{fs, process::Command, time::Duration};
+
+use anyhow::{Context, Result, ensure};
+use tokio::{
+    io::AsyncWriteExt,
+    net::{TcpSocket, TcpStream},
+    time::{sleep, timeout},
+};
+
+use crate::{stage::Stage, swipes::Format};
+
+pub(super) async fn kill(stage: &mut Stage, a_while: Duration) -> Result<()> {
+    stage.doorcast.kill().await;
+    sleep(a_while / 2).await;
+    stage.doorcast.start_again().await;
+    Ok(())
+}
+
+pub(super) async fn restart(stage: &mut Stage, a_while: Duration) -> Result<()> {
+    stop(stage).await?;
+    sleep(a_while / 2).await;
+    stage.doorcast.start_again().await;
+    Ok(())
+}
+
+pub(super) async fn stop(stage: &mut Stage) -> Result<()> {
+    let status = timeout(Duration::from_secs(11), stage.doorcast.stop()).await;
+    let status = status.context("doorcast does not end within 10 s")?;
+    ensure!(status.success(), "doorcast ended with {status}");
+    Ok(())
+}
+
+pub(super) async fn freeze(stage: &mut Stage, a_while: Duration) -> Result<()> {
+    stage.doorcast.signal("STOP");
+    sleep(a_while * 3).await;
+    stage.doorcast.signal("CONT");
+    Ok(())
+}
+
+pub(super) async fn kill_with_statements(stage: &mut Stage, a_while: Duration) -> Result<()> {
+    stage.swipes.set_format(Format::Statement);
+    sleep(Duration::from_millis(300) + a_while).await;
+    kill(stage, a_while).await?;
+    sleep(a_while / 2).await;
+    stage.swipes.back_to_rows().await;
+    Ok(())
+}
+
+/// Nothing can be written under the checkpoint, then doorcast is killed.
+pub(super) async fn disk_full(stage: &mut Stage, a_while: Duration) -> Result<()> {
+    let mut temporary = stage.doorcast.checkpoint().into_os_string();
+    temporary.push(".tmp");
+    // What is written there is refused for want of room.
+    let _ = fs::remove_file(&temporary);
+    std::os::unix::fs::symlink("/dev/full", &temporary)?;
+    sleep(Duration::from_secs(1) + a_while).await;
+    stage.doorcast.kill().await;
+    fs::remove_file(&temporary)?;
+    stage.doorcast.start_again().await;
+    Ok(())
+}
+
+pub(super) async fn no_folder(stage: &mut Stage, a_while: Duration) -> Result<()> {
+    let folder = stage.doorcast.folder();
+    let away = folder.with_extension("away");
+    fs::rename(folder, &away)?;
+    fs::write(folder, "in the way")?;
+    sleep(Duration::from_secs(1) + a_while).await;
+    fs::remove_file(folder)?;
+    fs::rename(&away, folder)?;
+    Ok(())
+}
+
+/// As many descriptors as doorcast has, and a few that clients take at once. New connections, to the server
+/// too, and checkpoints must wait.
+pub(super) async fn descriptors(
+    stage: &mut Stage,
+    a_while: Duration,
+    random: &mut fastrand::Rng,
+) -> Result<()> {
+    let process = format!("/proc/{}", stage.doorcast.id());
+    let limits = fs::read_to_string(format!("{process}/limits"))?;
+    let before = limits.lines().find_map(|line| line.strip_prefix("Max open files")).context("no limit")?;
+    let before = before.split_whitespace().next().context("no soft limit")?.to_owned();
+    let used = fs::read_dir(format!("{process}/fd"))?.count();
+    limit(stage, &(used + random.usize(0..20)).to_string())?;
+    let mut clients = Vec::new();
+    for _ in 0..40 {
+        let mut client = TcpStream::connect(&stage.doorcast.address).await?;
+        client.write_all(b"GET /events HTTP/1.1\r\nHost: doorcast\r\n\r\n").await?;
+        clients.push(client);
+    }
+    if random.bool() {
+        super::kill_connections(stage, "").await?;
+    }
+    sleep(Duration::from_secs(1) + a_while).await;
+    limit(stage, &before)?;
+    Ok(())
+}
+
+/// The soft limit alone.
+fn limit(stage: &Stage, descriptors: &str) -> Result<()> {
+    let id = stage.doorcast.id().to_string();
+    let set = Command::new("prlimit").args(["--pid", &id, &format!("--nofile={descriptors}:")]).status()?;
+    ensure!(set.success(), "prlimit: {set}");
+    Ok(())
+}
+
+pub(super) async fn hostile_clients(stage: &mut Stage, random: &mut fastrand::Rng) -> Result<()> {
+    let address = stage.doorcast.address.clone();
+    let mut sockets = Vec::new();
+    for _ in 0..20 {
+        sockets.push(never_reads(&address).await?);
+        sockets.push(sends_garbage(&address, random).await?);
+    }
+    stage.all_have_a_row().await
+}
+
+async fn never_reads(address: &str) -> Result<TcpStream> {
+    let socket = TcpSocket::new_v4()?;
+    socket.set_recv_buffer_size(2048)?;
+    let mut stream = socket.connect(address.parse()?).await?;
+    stream.write_all(b"GET /events?since=earliest HTTP/1.1\r\nHost: doorcast\r\n\r\n").await?;
+    Ok(stream)
+}
+
+async fn sends_garbage(address: &str, random: &mut fastrand::Rng) -> Result<TcpStream> {
+    let mut stream = TcpStream::connect(address).await?;
+    let garbage: Vec<u8> = (0..random.usize(1..5000)).map(|_| random.u8(..)).collect();
+    let garbage: &[u8] = match random.u8(0..4) {
+        0 => &garbage,
+        1 => b"GET /events?since=\xff\x00 HTTP/1.1\r\n\r\n",
+        2 => b"GET /poll?since=99999999999999999999999999 HTTP/1.1\r\nHost: x\r\n\r\n",
+        _ => b"POST /events HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999\r\n\r\nabc",
+    };
+    // It may be thrown out before it has said all.
+    let _ = stream.write_all(garbage).await;
+    Ok(stream)
+}

@@ -1,0 +1,52 @@
+//! Keys start over.
+
+use std::{
+    sync::atomic::{AtomicU32, Ordering::Relaxed},
+    time::Duration,
+};
+
+use anyhow::{Context, Result};
+use mysql_async::prelude::Queryable;
+use tokio::time::sleep;
+
+use crate::stage::Stage;
+
+/// As sites do it every month.
+pub(super) async fn archive(stage: &mut Stage, a_while: Duration) -> Result<()> {
+    static NEXT: AtomicU32 = AtomicU32::new(1);
+    let archive = format!("archive_{}", NEXT.fetch_add(1, Relaxed));
+    let mut conn = stage.admin().await?;
+    conn.query_drop("CREATE TABLE vdooropen_new LIKE vdooropen").await?;
+    conn.query_drop(format!("RENAME TABLE vdooropen TO {archive}, vdooropen_new TO vdooropen")).await?;
+    conn.disconnect().await?;
+    stage.remember(&archive).await?;
+    sleep(a_while).await;
+    Ok(())
+}
+
+/// What is committed between the reading and the end of the table, the binlog alone knows.
+pub(super) async fn truncate(stage: &mut Stage, a_while: Duration) -> Result<()> {
+    stage.remember("vdooropen").await?;
+    let mut conn = stage.admin().await?;
+    conn.query_drop("TRUNCATE TABLE vdooropen").await?;
+    conn.disconnect().await?;
+    sleep(a_while).await;
+    Ok(())
+}
+
+/// The same, and inserts fail meanwhile.
+pub(super) async fn drop_and_create(stage: &mut Stage, a_while: Duration) -> Result<()> {
+    stage.remember("vdooropen").await?;
+    let mut conn = stage.admin().await?;
+    let create: Option<(String, String)> = conn.query_first("SHOW CREATE TABLE vdooropen").await?;
+    let (_, create) = create.context("no table")?;
+    // Where keys begin.
+    let (before, after) = create.split_once(" AUTO_INCREMENT=").context("no key was given out")?;
+    let after = after.trim_start_matches(|c: char| c.is_ascii_digit());
+    conn.query_drop("DROP TABLE vdooropen").await?;
+    sleep(a_while / 4).await;
+    conn.query_drop(format!("{before}{after}")).await?;
+    conn.disconnect().await?;
+    sleep(a_while).await;
+    Ok(())
+}
