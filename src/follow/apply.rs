@@ -67,7 +67,11 @@ impl Follower {
         if !commit.rows.is_empty() {
             let mut rows = commit.rows;
             if !self.ahead.keys.is_empty() {
-                rows.retain(|row| !self.ahead.keys.remove(&row.key));
+                let (told, news) = rows.into_iter().partition(|row| self.ahead.keys.remove(&row.key));
+                rows = news;
+                // A restart may meet them once more, before what is being looked for.
+                let told: Vec<EncodedRow> = told;
+                self.looks.told(told.iter().map(|row| row.key));
             }
             self.record(&rows);
             if let (Some(_), Some(at)) = (self.looks.hold(), tail.at()) {

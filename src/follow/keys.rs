@@ -132,6 +132,12 @@ impl Keys {
         window.max(self.all_news_after())
     }
 
+    /// These were told of other rows than those that have them now.
+    pub(super) fn forget(&mut self, keys: &HashSet<Key>) {
+        self.known.retain(|key| !keys.contains(key));
+        self.recent.retain(|key| !keys.contains(key));
+    }
+
     /// The same keys get new ids from now on.
     pub(super) fn renumber(&mut self) {
         self.epoch = self.epoch.saturating_add(1);

@@ -136,8 +136,13 @@ impl Follower {
             }
             return Ok(());
         }
+        let again = self.given_out_again(table).await?;
+        if !again.is_empty() {
+            self.keys.forget(&again);
+            self.renumber("the server gave out keys again whose rows were told: did it lose power?");
+        }
         if !self.told_is_known {
-            self.renumber();
+            self.renumber("doorcast was killed, and then the position was lost");
         }
         let found = self.read_news(self.keys.all_news_after(), server, table, None).await?;
         info!(rows = found, "read the missing rows from the table");
@@ -147,7 +152,7 @@ impl Follower {
     /// After a kill nobody knows which rows were told last, and in which order, and now the binlog does not
     /// tell, either. With new ids for what comes now, a client that had some of those rows is told of a gap
     /// and gets all of them; others go on as ever.
-    fn renumber(&mut self) {
+    fn renumber(&mut self, reason: &'static str) {
         self.keys.renumber();
         self.feed.begin_epoch(self.keys.epoch());
         if let Some(greatest) = self.keys.greatest() {
@@ -156,8 +161,7 @@ impl Follower {
         self.told_is_known = true;
         warn!(
             epoch = self.keys.epoch(),
-            "doorcast was killed, and then the position was lost: clients that have rows of the last second before \
-             get them again"
+            reason, "clients that have rows of the last second before get them again"
         );
     }
 

@@ -3,11 +3,17 @@
 //! After a position was lost, keys alone do not say so: another table may have as many. The checkpoint keeps a
 //! few bits of a checksum for each of the last rows, which tell nothing of what is in them.
 
-use super::{Follower, ended::Ended};
-use crate::{checkpoint::Sample, table::Table};
+use std::{collections::HashSet, time::Duration};
+
+use super::{Follower, ended::Ended, seed::rows_with};
+use crate::{checkpoint::Sample, id::Key, table::Table};
 
 /// Rows by which a table is known again.
 pub(super) const ROWS: usize = 8;
+
+/// A server that loses power forgets the transactions of no more than its last seconds: InnoDB writes its log each
+/// second where `innodb_flush_log_at_trx_commit` is not 1, MariaDB by its `innodb_flush_log_at_timeout`.
+const FORGOTTEN_WITHIN: Duration = Duration::from_secs(10);
 
 impl Follower {
     /// Of the last rows that were told. Until some were, what the checkpoint had.
@@ -39,6 +45,28 @@ impl Follower {
             }
         }
         Ok(others)
+    }
+
+    /// Keys of the last rows under which the table has others now. After a loss of power a server may have
+    /// forgotten rows that were told, and given their keys out again.
+    pub(super) async fn given_out_again(&self, table: &mut Table) -> Result<HashSet<Key>, Ended> {
+        let told = self.feed.latest(self.settings.history);
+        let ours = || told.iter().filter(|row| row.id().epoch == self.keys.epoch());
+        let Some(newest) = ours().filter_map(|row| row.committed_ms()).max() else {
+            return Ok(HashSet::new());
+        };
+        let since = newest.saturating_sub(FORGOTTEN_WITHIN.as_millis() as u64);
+        let last: Vec<_> = ours().filter(|row| row.committed_ms().is_some_and(|at| at >= since)).collect();
+        let keys: Vec<Key> = last.iter().map(|row| row.id().key).collect();
+        let there = rows_with(&keys, table).await?;
+        let mut again = HashSet::new();
+        for row in last {
+            let key = row.id().key;
+            if there.get(&key).is_some_and(|now| !row.agrees_with(now)) {
+                again.insert(key);
+            }
+        }
+        Ok(again)
     }
 }
 

@@ -7,7 +7,7 @@ use tokio::{
     task::JoinHandle,
     time::timeout,
 };
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use crate::{
     checkpoint::{Checkpoint, CheckpointFile},
@@ -19,7 +19,7 @@ const INTERVAL: Duration = Duration::from_secs(1);
 
 /// Rows wait no longer than this for a checkpoint: a disk that is slower is in trouble, and then promptness
 /// goes before their order after a crash.
-const ROWS_WAIT: Duration = Duration::from_secs(1);
+const ROWS_WAIT: Duration = Duration::from_secs(5);
 
 /// The task that writes, and the newest checkpoint that waits for it.
 #[derive(Debug)]
@@ -81,6 +81,11 @@ impl Saver {
             let written = self.done.wait_for(|done| done.offer >= number);
             if timeout(ROWS_WAIT, written).await.is_err() {
                 self.overdue = number;
+                warn!(
+                    waited_s = ROWS_WAIT.as_secs(),
+                    "writing the checkpoint takes long: rows are pushed all the same, but after a crash some may come \
+                     twice. Is the disk overloaded?"
+                );
             }
         }
     }

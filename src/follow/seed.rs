@@ -74,7 +74,7 @@ impl Follower {
 }
 
 /// The rows with these keys, as far as there are any.
-async fn rows_with(keys: &[Key], table: &mut Table) -> Result<HashMap<Key, EncodedRow>, Ended> {
+pub(super) async fn rows_with(keys: &[Key], table: &mut Table) -> Result<HashMap<Key, EncodedRow>, Ended> {
     let mut sorted = keys.to_vec();
     sorted.sort_unstable();
     let mut rows = HashMap::with_capacity(keys.len());

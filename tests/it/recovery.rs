@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// `reset` in the words of this server.
-fn reset_binlog(kind: &str) -> &'static str {
+pub(crate) fn reset_binlog(kind: &str) -> &'static str {
     if kind == "mysql-9.7" { "RESET BINARY LOGS AND GTIDS" } else { "RESET MASTER" }
 }
 
