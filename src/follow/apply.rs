@@ -67,10 +67,9 @@ impl Follower {
         if !commit.rows.is_empty() {
             let mut rows = commit.rows;
             if !self.ahead.keys.is_empty() {
-                let (told, news) = rows.into_iter().partition(|row| self.ahead.keys.remove(&row.key));
-                rows = news;
+                let told: Vec<EncodedRow>;
+                (told, rows) = rows.into_iter().partition(|row| self.ahead.keys.remove(&row.key));
                 // A restart may meet them once more, before what is being looked for.
-                let told: Vec<EncodedRow> = told;
                 self.looks.told(told.iter().map(|row| row.key));
             }
             self.record(&rows);

@@ -120,7 +120,7 @@ pub struct Follower {
     unreadable: Option<(FileOffset, u32)>,
     /// Starts from the position that ended before anything more had been read, with this one.
     starts_in_vain: u32,
-    /// Of rows that were told before this run.
+    /// Of rows that were told before this run, until it has caught up.
     sample: Option<Sample>,
     stop: watch::Receiver<bool>,
 }

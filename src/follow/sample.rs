@@ -36,7 +36,7 @@ impl Follower {
         }
         let mut others = false;
         for (key, checksum_then) in &sample.rows {
-            let there = table.rows_between(key - 1, *key, 1).await?;
+            let there = table.rows_between(key.saturating_sub(1), *key, 1).await?;
             if let Some(row) = there.first() {
                 if checksum(&row.json) == *checksum_then {
                     return Ok(false);

@@ -79,9 +79,9 @@ pub(super) async fn rows_with(keys: &[Key], table: &mut Table) -> Result<HashMap
     sorted.sort_unstable();
     let mut rows = HashMap::with_capacity(keys.len());
     // What lies far apart is not read in between.
-    for run in sorted.chunk_by(|a, b| b - a <= BATCH as Key) {
+    for run in sorted.chunk_by(|a, b| b.saturating_sub(*a) <= BATCH as Key) {
         let (Some(first), Some(through)) = (run.first(), run.last()) else { continue };
-        let mut after = first - 1;
+        let mut after = first.saturating_sub(1);
         while after < *through {
             let batch = table.rows_between(after, *through, BATCH).await?;
             let Some(last) = batch.last() else { break };

@@ -314,6 +314,8 @@ impl Follower {
             self.looks.ask_put_off(position);
         }
         self.starts_in_vain = 0;
+        // From here on the feed has rows that were told, by which the table is known; these may change meanwhile.
+        self.sample = None;
         self.feed.set_ready();
         self.status.update(|source| source.link = status::Link::Following);
         self.report();
