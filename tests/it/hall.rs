@@ -78,7 +78,7 @@ impl Hall {
             let _ = writeln!(people, "{card},{card},来宾,");
         }
         std::fs::write(&file, people).unwrap();
-        let mut all = vec!["--people", file.to_str().unwrap(), "--timezone", screen::ZONE];
+        let mut all = vec!["--people", file.to_str().unwrap(), "--timezone", screen::zone()];
         all.extend(options);
         Hall { scene: Scene::start(kind, &[], &all).await, folder }
     }

@@ -162,7 +162,7 @@ async fn people_are_greeted_on_their_days() {
 }
 
 fn greeter_day(days: i32) -> jiff::civil::Date {
-    let now = jiff::Timestamp::now().to_zoned(jiff::tz::TimeZone::get(super::ZONE).unwrap());
+    let now = jiff::Timestamp::now().to_zoned(jiff::tz::TimeZone::get(super::zone()).unwrap());
     now.date().saturating_add(jiff::Span::new().days(days))
 }
 

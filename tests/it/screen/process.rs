@@ -28,7 +28,7 @@ async fn an_insert_becomes_a_greeting() {
     let file = folder.path().join("people.csv");
     std::fs::write(&file, format!("{HEADER}\n{WANG},王小明,,,,,,,,\n")).unwrap();
     let file = file.to_str().unwrap();
-    let options = ["--people", file, "--timezone", super::ZONE];
+    let options = ["--people", file, "--timezone", super::zone()];
     for kind in servers::kinds() {
         for format in ["--binlog-format=ROW", "--binlog-format=MIXED"] {
             let mut scene = Scene::start(kind, &[format], &options).await;
