@@ -45,6 +45,9 @@ pub struct Checkpoint {
     pub recent_keys: Vec<(Key, Key)>,
     /// Keys up to this one that `recent_keys` does not list came earlier.
     pub older_through: Option<Key>,
+    /// Which of the keys up to `older_through` did not come; `None` from a doorcast that did not know.
+    #[serde(default)]
+    pub holes: Option<SavedHoles>,
     /// Nothing was told so far, and what the table has already is not news: a run that began at a chosen
     /// place in the binlog.
     pub begins_with_the_next: bool,
@@ -76,6 +79,15 @@ pub struct SavedPosition {
     pub file_began: Option<u32>,
     /// As the server prints it; `None` on a server without GTIDs.
     pub gtid_set: Option<String>,
+}
+
+/// Keys that others overtook, and that have not come.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SavedHoles {
+    /// Which of the keys up to this one came is not known.
+    pub floor: Option<Key>,
+    /// The keys, as runs in the order of keys.
+    pub runs: Vec<(Key, Key)>,
 }
 
 /// Rows that the binlog will bring again, up to a place in it.
@@ -305,11 +317,11 @@ fn beside(path: &Path, suffix: &str) -> PathBuf {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::link::Flavour;
 
-    fn sample(greatest: Key) -> Checkpoint {
+    pub(crate) fn sample(greatest: Key) -> Checkpoint {
         Checkpoint {
             server: Identity {
                 flavour: Flavour::MariaDb,
@@ -328,6 +340,7 @@ mod tests {
             greatest_key: Some(greatest),
             recent_keys: vec![(1, 4), (6, 6), (5, 5)],
             older_through: Some(-3),
+            holes: Some(SavedHoles { floor: None, runs: vec![(-7, -5)] }),
             begins_with_the_next: false,
             read_ahead: Some(ReadAhead { keys: vec![(9, 9)], until: Some("bin.000001:90".into()) }),
             replica_id: 1 << 31,

@@ -1,12 +1,13 @@
 //! Which keys have come, in commit order: what a restart, a look at the table and a new epoch need.
 //!
 //! Order is commit order, not key order: key 6 can commit before key 5. So "everything after the
-//! greatest key" is not what is missing; the window of recent keys says which of the lower ones came.
+//! greatest key" is not what is missing; the holes say which of the lower ones did not come.
 
 use std::collections::{HashSet, VecDeque};
 
+use super::{RECENT_KEYS, holes::Holes};
 use crate::{
-    checkpoint::{from_runs, to_runs},
+    checkpoint::{Checkpoint, SavedHoles, from_runs, to_runs},
     id::{Epoch, Key},
 };
 
@@ -21,8 +22,9 @@ pub(super) struct Keys {
     greatest: Option<Key>,
     recent: VecDeque<Key>,
     known: HashSet<Key>,
-    /// Keys up to here that are not in `recent` came earlier, or were never ours to tell.
+    /// Keys up to here that are not in `recent` came earlier, or were never ours to tell, but for the holes.
     older_through: Option<Key>,
+    holes: Holes,
     /// What is older than the next key is not news: a run that began at a chosen place in the binlog.
     begins_with_the_next: bool,
     capacity: usize,
@@ -37,22 +39,58 @@ impl Keys {
             recent: VecDeque::new(),
             known: HashSet::new(),
             older_through: None,
+            holes: Holes::new(None, capacity),
             begins_with_the_next: false,
             capacity,
         }
     }
 
     /// As the checkpoint has them.
-    pub(super) fn restore(
-        epoch: Epoch,
-        greatest: Option<Key>,
-        recent: &[(Key, Key)],
-        older_through: Option<Key>,
-        capacity: usize,
-    ) -> Self {
-        let recent = from_runs(recent, capacity);
-        let known = recent.iter().copied().collect();
-        Keys { epoch, greatest, recent, known, older_through, begins_with_the_next: false, capacity }
+    pub(super) fn restore(checkpoint: &Checkpoint, capacity: usize) -> Self {
+        let recent = from_runs(&checkpoint.recent_keys, *RECENT_KEYS.end());
+        let known: HashSet<Key> = recent.iter().copied().collect();
+        let older_through = checkpoint.older_through;
+        let mut keys = Keys {
+            greatest: checkpoint.greatest_key,
+            recent,
+            known,
+            older_through,
+            ..Keys::new(checkpoint.epoch, capacity)
+        };
+        // A doorcast that kept none knew nothing of what is older.
+        let (floor, runs) = match &checkpoint.holes {
+            Some(saved) => (saved.floor, saved.runs.as_slice()),
+            None => (older_through, &[][..]),
+        };
+        keys.holes = Holes::new(floor, capacity);
+        for &(first, last) in runs {
+            keys.holes.add(first, last);
+        }
+        keys.add_holes_of_recent();
+        while keys.recent.len() > capacity {
+            keys.forget_the_oldest();
+        }
+        keys
+    }
+
+    /// What `recent` says by what it does not have.
+    fn add_holes_of_recent(&mut self) {
+        let mut sorted: Vec<Key> = self.recent().filter(|key| Some(*key) > self.older_through).collect();
+        sorted.sort_unstable();
+        let mut next = self.older_through.map_or(Key::MIN, |through| through.saturating_add(1));
+        for key in sorted {
+            self.holes.add(next, key.saturating_sub(1));
+            next = key.saturating_add(1);
+        }
+        if let Some(greatest) = self.greatest {
+            self.holes.add(next, greatest);
+        }
+    }
+
+    /// What a checkpoint needs beside the recent keys to know the holes.
+    pub(super) fn saved_holes(&self) -> SavedHoles {
+        let older = |run: &(Key, Key)| Some(run.0) <= self.older_through;
+        SavedHoles { floor: self.holes.floor(), runs: self.holes.runs().take_while(older).collect() }
     }
 
     pub(super) fn epoch(&self) -> Epoch {
@@ -81,6 +119,7 @@ impl Keys {
     pub(super) fn set_older_through(&mut self, through: Key) {
         self.older_through = self.older_through.max(Some(through));
         self.greatest = self.greatest.max(Some(through));
+        self.holes.raise_floor(through);
     }
 
     /// Nothing was told so far, and whatever the table has already is not news.
@@ -97,45 +136,60 @@ impl Keys {
     pub(super) fn record(&mut self, key: Key) -> bool {
         if std::mem::take(&mut self.begins_with_the_next) {
             self.older_through = Some(key - 1);
+            self.holes.raise_floor(key - 1);
         }
-        let above = self.greatest.is_none_or(|greatest| key > greatest);
-        if above {
+        if self.greatest.is_none_or(|greatest| key > greatest) {
+            self.holes.add(self.next(), key - 1);
             self.greatest = Some(key);
+        } else {
+            self.holes.remove(key);
         }
         if !self.known.insert(key) {
             return false;
         }
         self.recent.push_back(key);
-        if self.recent.len() > self.capacity
-            && let Some(oldest) = self.recent.pop_front()
-        {
-            self.known.remove(&oldest);
-            self.older_through = self.older_through.max(Some(oldest));
+        if self.recent.len() > self.capacity {
+            self.forget_the_oldest();
         }
         true
     }
 
+    fn forget_the_oldest(&mut self) {
+        if let Some(oldest) = self.recent.pop_front() {
+            self.known.remove(&oldest);
+            self.older_through = self.older_through.max(Some(oldest));
+        }
+    }
+
+    /// The least key above all that came.
+    fn next(&self) -> Key {
+        self.greatest.map_or(Key::MIN, |greatest| greatest.saturating_add(1))
+    }
+
     /// Whether `key` may be news in a look at the table.
     pub(super) fn is_news(&self, key: Key) -> bool {
-        !self.known.contains(&key) && self.older_through.is_none_or(|through| key > through)
+        !self.known.contains(&key) && (key >= self.next() || self.holes.contains(key))
     }
 
-    /// Whatever may be news in the table is behind this key.
-    pub(super) fn all_news_after(&self) -> Key {
-        self.older_through.unwrap_or(Key::MIN)
+    /// Ranges of keys, `[first, last]`, that have whatever may be news in the table.
+    pub(super) fn all_news(&self) -> Vec<(Key, Key)> {
+        self.holes.ranges(self.next())
     }
 
-    /// What is news is behind this key as a rule: it takes a transaction that others overtook by many rows for
+    /// What is news is in this range as a rule: it takes a transaction that others overtook by many rows for
     /// it not to be.
-    pub(super) fn most_news_after(&self) -> Key {
-        let window = self.greatest.map_or(Key::MIN, |greatest| greatest - OVERLAP);
-        window.max(self.all_news_after())
+    pub(super) fn most_news(&self) -> (Key, Key) {
+        let first = self.next().saturating_sub(OVERLAP);
+        (self.holes.floor().map_or(first, |floor| first.max(floor.saturating_add(1))), Key::MAX)
     }
 
     /// These were told of other rows than those that have them now.
     pub(super) fn forget(&mut self, keys: &HashSet<Key>) {
         self.known.retain(|key| !keys.contains(key));
         self.recent.retain(|key| !keys.contains(key));
+        for key in keys {
+            self.holes.add(*key, *key);
+        }
     }
 
     /// The same keys get new ids from now on.
@@ -175,7 +229,33 @@ mod tests {
         }
         assert_eq!(keys.recent().collect::<Vec<_>>(), [8, 9, 10]);
         assert!(!keys.is_news(7) && !keys.is_news(8) && keys.is_news(11));
-        assert_eq!((keys.all_news_after(), keys.most_news_after()), (7, 7));
+        assert_eq!(keys.all_news(), [(Key::MIN, Key::MAX)], "near each other");
+    }
+
+    /// As a restart has them.
+    fn restored(keys: &Keys, capacity: usize) -> Keys {
+        let mut checkpoint = crate::checkpoint::tests::sample(0);
+        checkpoint.epoch = keys.epoch();
+        checkpoint.greatest_key = keys.greatest();
+        checkpoint.recent_keys = keys.runs();
+        checkpoint.older_through = keys.older_through();
+        checkpoint.holes = Some(keys.saved_holes());
+        Keys::restore(&checkpoint, capacity)
+    }
+
+    #[test]
+    fn a_key_that_all_others_overtook_is_news_until_it_comes() {
+        let mut keys = Keys::new(1, 3);
+        keys.set_older_through(10);
+        for key in (11..=500).filter(|key| *key != 20) {
+            keys.record(key);
+        }
+        for mut keys in [restored(&keys, 3), restored(&keys, 2), keys] {
+            assert!(keys.is_news(20) && !keys.is_news(21) && !keys.is_news(10) && !keys.is_news(498));
+            assert_eq!(keys.all_news(), [(20, 20), (501, Key::MAX)]);
+            assert!(keys.record(20));
+            assert!(!keys.is_news(20));
+        }
     }
 
     #[test]
@@ -184,7 +264,7 @@ mod tests {
         for key in [10, 12, 11, 15] {
             keys.record(key);
         }
-        let again = Keys::restore(4, keys.greatest(), &keys.runs(), keys.older_through(), 50);
+        let again = restored(&keys, 50);
         for key in 0..20 {
             assert_eq!(keys.is_news(key), again.is_news(key), "{key}");
         }

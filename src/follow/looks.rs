@@ -21,8 +21,9 @@ const AFTER_OURS: [Duration; 6] = [
 ];
 
 /// Looks after one that does not name the table, but may have written to it through a trigger, a function
-/// or a view.
-const AFTER_OTHERS: [Duration; 2] = [Duration::from_millis(5), Duration::from_millis(80)];
+/// or a view. The last is for one that very many rows overtook, and serves all that came before.
+const AFTER_OTHERS: [Duration; 3] =
+    [Duration::from_millis(5), Duration::from_millis(80), Duration::from_millis(1000)];
 
 /// At least so long between two looks, however many transactions ask for them.
 const APART_OURS: Duration = Duration::from_millis(5);
@@ -96,11 +97,16 @@ impl Looks {
         Some(self.last.map_or(next, |last| next.max(last + apart)))
     }
 
-    /// Whether a look at `now` is the last one for a transaction that has written to the table.
+    /// Whether a look at `now` is the last one for a transaction: then it must look for everything.
     pub(super) fn is_last(&self, now: Instant) -> bool {
         let last =
             |waiting: &Waiting| waiting.steps().last().is_some_and(|wait| waiting.arrived + *wait <= now);
-        self.waiting.iter().any(|waiting| waiting.ours && last(waiting))
+        self.waiting.iter().any(last)
+    }
+
+    /// Whether a key is looked for that is less than `first`.
+    pub(super) fn wants_below(&self, first: Key) -> bool {
+        self.waiting.iter().any(|waiting| waiting.keys.iter().any(|key| *key < first))
     }
 
     /// A look that began at `began` has been made; `known` tells the keys that have been seen by now. Returns
@@ -108,9 +114,13 @@ impl Looks {
     pub(super) fn looked(&mut self, began: Instant, known: impl Fn(Key) -> bool) -> bool {
         let mut in_doubt = false;
         self.last = Some(began);
+        let for_all = self.is_last(began);
         for waiting in &mut self.waiting {
             let due = waiting.steps().iter().take_while(|wait| waiting.arrived + **wait <= began).count();
             waiting.looks = waiting.looks.max(due).max(1);
+            if for_all && !waiting.ours && due + 1 >= waiting.steps().len() {
+                waiting.looks = waiting.steps().len(); // what it did was old enough to be seen
+            }
         }
         self.waiting.retain(|waiting| {
             let seen = waiting.looks > 0 && waiting.keys.iter().any(|key| known(*key));

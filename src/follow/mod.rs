@@ -7,6 +7,7 @@ mod apply;
 mod backoff;
 mod ended;
 mod history;
+mod holes;
 mod keys;
 mod looks;
 mod news;
@@ -204,18 +205,12 @@ impl Follower {
 
     fn resume(&mut self, checkpoint: Checkpoint, capacity: usize) -> Result<(), FollowError> {
         self.position = Some(checkpoint.position.parse().map_err(FollowError::Configuration)?);
-        self.server = Some(checkpoint.server);
         self.told_is_known = checkpoint.at_rest;
         if !checkpoint.at_rest {
             self.starts_in_vain = checkpoint.starts_in_vain.saturating_add(1);
         }
-        self.keys = Keys::restore(
-            checkpoint.epoch,
-            checkpoint.greatest_key,
-            &checkpoint.recent_keys,
-            checkpoint.older_through,
-            capacity,
-        );
+        self.keys = Keys::restore(&checkpoint, capacity);
+        self.server = Some(checkpoint.server);
         self.sample = checkpoint.sample;
         if checkpoint.begins_with_the_next {
             self.keys.begin_with_the_next();
@@ -315,6 +310,7 @@ impl Follower {
             greatest_key: self.keys.greatest(),
             recent_keys: self.keys.runs(),
             older_through: self.keys.older_through(),
+            holes: Some(self.keys.saved_holes()),
             begins_with_the_next: self.keys.begins_with_the_next(),
             read_ahead: ahead,
             replica_id: self.replica_id,

@@ -16,6 +16,9 @@ use crate::{
 /// Keys of one SELECT. More than there are in most looks, so that a look is one SELECT as a rule.
 const PAGE: usize = 5000;
 
+/// Ranges of keys in one SELECT.
+const RANGES: usize = 100;
+
 impl Follower {
     /// The binlog did not say which rows came: the table does.
     pub(super) async fn look(&mut self, server: &Server, table: &mut Table) -> Result<(), Ended> {
@@ -23,16 +26,20 @@ impl Follower {
         let began = Instant::now();
         let committed_ms = Some(self.looks.committed_ms());
         // Once for each transaction all that may be news, however old its key.
-        let after =
-            if self.looks.is_last(began) { self.keys.all_news_after() } else { self.keys.most_news_after() };
-        let mut found = self.read_news(after, server, table, committed_ms).await?;
+        let most = self.keys.most_news();
+        let ranges = if self.looks.is_last(began) || self.looks.wants_below(most.0) {
+            self.keys.all_news()
+        } else {
+            vec![most]
+        };
+        let mut found = self.read_news(ranges, server, table, committed_ms).await?;
         let held = self.looks.hold().is_some();
         let keys = &self.keys;
         let in_doubt = self.looks.looked(began, |key| !keys.is_news(key));
         if in_doubt && table.greatest_key().await?.is_some() && !self.is_same_table(table).await? {
             // Its rows have keys that came before.
             self.begin_epoch("keys are given out again");
-            found += self.read_news(self.keys.all_news_after(), server, table, committed_ms).await?;
+            found += self.read_news(self.keys.all_news(), server, table, committed_ms).await?;
         }
         if held && self.looks.hold().is_none() {
             debug!("looked for all that was to be found");
@@ -56,20 +63,19 @@ impl Follower {
             return Ok(());
         }
         let mut news: HashSet<Key> = HashSet::new();
-        let mut after = self.keys.all_news_after();
-        loop {
-            let page = match table.keys_between(after, Key::MAX, PAGE).await {
-                Err(TableError::Server(mysql_async::Error::Server(err))) => {
-                    // Somebody holds a lock on the table: then nothing is inserted, either.
-                    debug!(error = %err, "the table was not compared with the binlog this time");
-                    return Ok(());
-                }
-                page => page?,
-            };
-            news.extend(page.iter().filter(|key| self.keys.is_news(**key)));
-            match page.last() {
-                Some(last) if page.len() == PAGE => after = *last,
-                _ => break,
+        for ranges in self.keys.all_news().chunks(RANGES) {
+            let mut ranges = ranges.to_vec();
+            while !ranges.is_empty() {
+                let page = match table.keys_in(&ranges, PAGE).await {
+                    Err(TableError::Server(mysql_async::Error::Server(err))) => {
+                        // Somebody holds a lock on the table: then nothing is inserted, either.
+                        debug!(error = %err, "the table was not compared with the binlog this time");
+                        return Ok(());
+                    }
+                    page => page?,
+                };
+                news.extend(page.iter().filter(|key| self.keys.is_news(**key)));
+                go_on_behind(&mut ranges, &page);
             }
         }
         let before = self.unlogged.take();
@@ -144,7 +150,7 @@ impl Follower {
         if !self.told_is_known {
             self.renumber("doorcast was killed, and then the position was lost");
         }
-        let found = self.read_news(self.keys.all_news_after(), server, table, None).await?;
+        let found = self.read_news(self.keys.all_news(), server, table, None).await?;
         info!(rows = found, "read the missing rows from the table");
         Ok(())
     }
@@ -165,41 +171,60 @@ impl Follower {
         );
     }
 
-    /// Tells every row of the table behind `after` that is news, in key order. Returns how many.
+    /// Tells every row of the table in `ranges` that is news, in key order. Returns how many.
     ///
-    /// The keys come first, a page in one SELECT: it sees all rows of a transaction, or none.
+    /// The keys come first, as many in one SELECT as may be: it sees all rows of a transaction, or none. What has
+    /// been seen in a later one may have come before it in the order of keys, and is looked for again.
     async fn read_news(
         &mut self,
-        mut after: Key,
+        ranges: Vec<(Key, Key)>,
         server: &Server,
         table: &mut Table,
         committed_ms: Option<u64>,
     ) -> Result<usize, Ended> {
         let mut found = 0;
         loop {
-            let page = table.keys_between(after, Key::MAX, PAGE).await?;
-            let Some(last) = page.last().copied() else { break };
-            let mut rows = Vec::new();
-            for (first, through) in stretches(&page, |key| self.keys.is_news(key)) {
-                let mut after = first - 1;
-                while after < through {
-                    let batch = table.rows_between(after, through, BATCH).await?;
-                    let Some(last) = batch.last() else { break };
-                    after = last.key;
-                    rows.extend(batch.into_iter().filter(|row| self.keys.is_news(row.key)));
-                    if rows.len() >= BATCH {
-                        found +=
-                            self.tell_ahead(std::mem::take(&mut rows), server, table, committed_ms).await?;
-                    }
+            let before = found;
+            let mut selects = 0;
+            for ranges in ranges.chunks(RANGES) {
+                let mut ranges = ranges.to_vec();
+                while !ranges.is_empty() {
+                    let page = table.keys_in(&ranges, PAGE).await?;
+                    selects += 1;
+                    found += self.tell_news_of(&page, &ranges, server, table, committed_ms).await?;
+                    go_on_behind(&mut ranges, &page);
                 }
             }
-            found += self.tell_ahead(rows, server, table, committed_ms).await?;
-            after = last;
-            if page.len() < PAGE {
-                break;
+            if selects <= 1 || found == before {
+                return Ok(found);
             }
         }
-        Ok(found)
+    }
+
+    /// The rows with those keys of `page` that are news.
+    async fn tell_news_of(
+        &mut self,
+        page: &[Key],
+        ranges: &[(Key, Key)],
+        server: &Server,
+        table: &mut Table,
+        committed_ms: Option<u64>,
+    ) -> Result<usize, Ended> {
+        let mut found = 0;
+        let mut rows = Vec::new();
+        for (first, through) in stretches(page, ranges, |key| self.keys.is_news(key)) {
+            let mut after = first - 1;
+            while after < through {
+                let batch = table.rows_between(after, through, BATCH).await?;
+                let Some(last) = batch.last() else { break };
+                after = last.key;
+                rows.extend(batch.into_iter().filter(|row| self.keys.is_news(row.key)));
+                if rows.len() >= BATCH {
+                    found += self.tell_ahead(std::mem::take(&mut rows), server, table, committed_ms).await?;
+                }
+            }
+        }
+        Ok(found + self.tell_ahead(rows, server, table, committed_ms).await?)
     }
 
     /// Tells rows that the binlog may bring again. Returns how many.
@@ -226,9 +251,19 @@ impl Follower {
     }
 }
 
-/// The first and the last of each stretch of `keys` that is news without a break.
-fn stretches(keys: &[Key], is_news: impl Fn(Key) -> bool) -> Vec<(Key, Key)> {
-    keys.chunk_by(|a, b| is_news(*a) == is_news(*b))
+/// Leaves of `ranges` what is behind a page that was read of them: nothing, if it is the last.
+fn go_on_behind(ranges: &mut Vec<(Key, Key)>, page: &[Key]) {
+    let Some(last) = page.last().filter(|_| page.len() == PAGE) else { return ranges.clear() };
+    ranges.retain_mut(|range| {
+        range.0 = range.0.max(last.saturating_add(1));
+        range.0 <= range.1
+    });
+}
+
+/// The first and the last of each stretch of `keys` in one of `ranges` that is news without a break.
+fn stretches(keys: &[Key], ranges: &[(Key, Key)], is_news: impl Fn(Key) -> bool) -> Vec<(Key, Key)> {
+    let range = |key: Key| ranges.partition_point(|(_, last)| *last < key);
+    keys.chunk_by(|a, b| is_news(*a) == is_news(*b) && range(*a) == range(*b))
         .filter_map(|stretch| Some((*stretch.first()?, *stretch.last()?)))
         .filter(|(first, _)| is_news(*first))
         .collect()
@@ -240,9 +275,22 @@ mod tests {
 
     #[test]
     fn stretches_of_news_are_read_at_once() {
+        let all = [(0, Key::MAX)];
         let odd_and_low = |key: Key| key < 5 || key % 2 == 1;
-        assert_eq!(stretches(&[1, 3, 4, 6, 7, 8, 9, 11], odd_and_low), [(1, 4), (7, 7), (9, 11)]);
-        assert_eq!(stretches(&[], odd_and_low), []);
-        assert_eq!(stretches(&[6, 8], odd_and_low), []);
+        assert_eq!(stretches(&[1, 3, 4, 6, 7, 8, 9, 11], &all, odd_and_low), [(1, 4), (7, 7), (9, 11)]);
+        assert_eq!(stretches(&[], &all, odd_and_low), []);
+        assert_eq!(stretches(&[6, 8], &all, odd_and_low), []);
+        assert_eq!(stretches(&[3, 4, 900], &[(1, 4), (900, 901)], |_| true), [(3, 4), (900, 900)]);
+    }
+
+    #[test]
+    fn the_next_page_begins_behind_the_last_in_whatever_range() {
+        let page: Vec<Key> = (1..=PAGE as Key).collect();
+        let end = PAGE as Key;
+        let mut ranges = vec![(1, 5), (9, end + 3), (end + 9, Key::MAX)];
+        go_on_behind(&mut ranges, &page);
+        assert_eq!(ranges, [(end + 1, end + 3), (end + 9, Key::MAX)]);
+        go_on_behind(&mut ranges, &[end + 1]);
+        assert_eq!(ranges, []);
     }
 }

@@ -189,6 +189,7 @@ mod tests {
             greatest_key: None,
             recent_keys: vec![],
             older_through: None,
+            holes: None,
             begins_with_the_next: false,
             read_ahead: None,
             replica_id: 1,

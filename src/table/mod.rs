@@ -138,19 +138,23 @@ impl Table {
         self.rows(self.sql.between.clone(), params).await
     }
 
-    /// Keys with `after < key <= through`, in key order, at most `limit`.
+    /// Keys in any of `ranges`, `[first, last]`, in key order, at most `limit`, all as of one moment.
     ///
     /// # Errors
     /// See [`TableError`].
-    pub async fn keys_between(
-        &mut self,
-        after: Key,
-        through: Key,
-        limit: usize,
-    ) -> Result<Vec<Key>, TableError> {
-        let Some((first, last)) = self.bounds(after, through) else { return Ok(Vec::new()) };
-        let params = Params::Positional(vec![first, last, row_limit(limit)]);
-        let keys: Vec<Value> = answer(self.conn.exec(self.sql.keys.as_str(), params)).await?;
+    pub async fn keys_in(&mut self, ranges: &[(Key, Key)], limit: usize) -> Result<Vec<Key>, TableError> {
+        let (least, greatest) = key_range(&self.layout);
+        let bounds = ranges.iter().map(|(first, last)| ((*first).max(least), (*last).min(greatest)));
+        let bounds = bounds.filter(|(first, last)| first <= last);
+        let name = quote(&self.schema.layout.key_column().name);
+        let conditions: Vec<String> =
+            bounds.map(|(first, last)| format!("{name} >= {first} AND {name} <= {last}")).collect();
+        if conditions.is_empty() {
+            return Ok(Vec::new());
+        }
+        let sql =
+            format!("{} WHERE {} ORDER BY {name} LIMIT {limit}", self.sql.keys, conditions.join(" OR "));
+        let keys: Vec<Value> = answer(self.conn.query(sql)).await?;
         keys.into_iter().map(|value| key(value).ok_or(TableError::LayoutChanged(None))).collect()
     }
 
@@ -220,7 +224,7 @@ impl Sql {
                 "SELECT {columns} FROM {table} WHERE {key} >= ? AND {key} <= ? ORDER BY {key} LIMIT ?"
             ),
             latest: format!("SELECT {columns} FROM {table} ORDER BY {key} DESC LIMIT ?"),
-            keys: format!("SELECT {key} FROM {table} WHERE {key} >= ? AND {key} <= ? ORDER BY {key} LIMIT ?"),
+            keys: format!("SELECT {key} FROM {table}"),
             greatest: format!("SELECT {key} FROM {table} ORDER BY {key} DESC LIMIT 1"),
         }
     }

@@ -22,6 +22,7 @@ mod large;
 mod link;
 mod load;
 mod namespace;
+mod overtaken;
 mod positions;
 mod process;
 mod proxy;
