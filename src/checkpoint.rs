@@ -53,6 +53,9 @@ pub struct Checkpoint {
     pub begins_with_the_next: bool,
     /// Rows that were read from the table before the binlog came to them.
     pub read_ahead: Option<ReadAhead>,
+    /// XA transactions that are prepared and have not ended.
+    #[serde(default)]
+    pub prepared: Vec<SavedXa>,
     /// Our `server_id` as a replica, when it was chosen by chance.
     pub replica_id: u32,
     /// Of the last rows, to know the table again by.
@@ -88,6 +91,17 @@ pub struct SavedHoles {
     pub floor: Option<Key>,
     /// The keys, as runs in the order of keys.
     pub runs: Vec<(Key, Key)>,
+}
+
+/// A prepared XA transaction.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SavedXa {
+    /// Its id, as the binlog has it in text.
+    pub xid: String,
+    /// The keys of its rows, as runs, as far as they are known.
+    pub keys: Vec<(Key, Key)>,
+    /// Whether it may have written to the table.
+    pub ours: bool,
 }
 
 /// Rows that the binlog will bring again, up to a place in it.
@@ -343,6 +357,7 @@ pub(crate) mod tests {
             holes: Some(SavedHoles { floor: None, runs: vec![(-7, -5)] }),
             begins_with_the_next: false,
             read_ahead: Some(ReadAhead { keys: vec![(9, 9)], until: Some("bin.000001:90".into()) }),
+            prepared: vec![SavedXa { xid: "X'61',X'',1".into(), keys: vec![(8, 8)], ours: true }],
             replica_id: 1 << 31,
             saved_at_ms: 1_700_000_000_000,
             at_rest: true,
@@ -364,6 +379,18 @@ pub(crate) mod tests {
         file.save(&sample(i128::from(u64::MAX))).unwrap();
         assert_eq!(file.load().unwrap(), Some(sample(i128::from(u64::MAX))));
         assert_eq!(parse(&fs::read(folder.path().join("c.json.prev")).unwrap()).unwrap(), sample(6));
+    }
+
+    #[test]
+    fn one_of_a_doorcast_that_knew_less_is_read() {
+        let mut old = serde_json::to_value(sample(6)).unwrap();
+        for later in ["holes", "prepared", "sample", "at_rest", "starts_in_vain"] {
+            old.as_object_mut().unwrap().remove(later).unwrap();
+        }
+        let body = serde_json::value::to_raw_value(&old).unwrap();
+        let envelope = Envelope { version: VERSION, checksum: checksum(&body), checkpoint: body };
+        let read = parse(&serde_json::to_vec(&envelope).unwrap()).unwrap();
+        assert_eq!((read.holes, read.prepared, read.recent_keys), (None, vec![], sample(6).recent_keys));
     }
 
     #[test]

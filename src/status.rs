@@ -84,6 +84,8 @@ pub struct Status {
     pub table_reads: Counter,
     /// Rows that were found in the table and never came by the binlog.
     pub unlogged: Counter,
+    /// Statements for the table that need not have inserted rows, and of which none were found.
+    pub found_nothing: Counter,
     /// Times that rows may have been lost at the source; each is a gap to every client.
     pub breaks: Counter,
     /// Failed attempts to write the checkpoint.
@@ -112,6 +114,7 @@ impl Status {
             undecodable: Counter::default(),
             table_reads: Counter::default(),
             unlogged: Counter::default(),
+            found_nothing: Counter::default(),
             breaks: Counter::default(),
             checkpoint_failures: Counter::default(),
         }

@@ -10,7 +10,7 @@ use crate::{
     link::Server,
     row::EncodedRow,
     table::{SchemaError, Table},
-    tail::{Commit, Reread, TableChange, Tail, position::FileOffset},
+    tail::{Commit, Expected, Reread, TableChange, Tail, position::FileOffset},
 };
 
 impl Ahead {
@@ -27,7 +27,7 @@ impl Follower {
     /// transaction comes again.
     pub(super) async fn apply(
         &mut self,
-        commit: Commit,
+        mut commit: Commit,
         tail: &mut Tail,
         server: &Server,
         table: &mut Table,
@@ -47,6 +47,7 @@ impl Follower {
             }
             self.check_for_restart_of_keys(&commit.rows, table).await?;
         }
+        self.xa_phase(&mut commit);
         // If the keys of its statements have been told, the whole transaction has been: unless they are given out
         // once more.
         let mut told =
@@ -56,10 +57,20 @@ impl Follower {
             self.begin_epoch("keys are given out again");
             told = false;
         }
+        if commit.insert_ids.iter().any(|key| self.keys.is_forgotten(*key) && !self.ahead.keys.contains(key))
+        {
+            self.rows_are_missing(
+                "rows were inserted by a statement whose transaction was open for very long",
+            );
+        }
         if let (Some(why), Some(before), false) = (commit.reread, &self.position, told) {
             debug!(reason = why.reason(), "the table is to tell which rows came");
             if why.names_table() || self.told_is_known {
-                self.looks.ask(why.names_table(), commit.insert_ids, before.clone(), commit.committed_ms);
+                // What has been read ahead may be what it wrote.
+                let most = if self.ahead.keys.is_empty() { Expected::Rows } else { Expected::Perhaps };
+                let expected = commit.expected.min(most);
+                let keys = commit.insert_ids;
+                self.looks.ask(why.names_table(), keys, expected, before.clone(), commit.committed_ms);
             } else {
                 self.looks.put_off(commit.committed_ms);
             }

@@ -68,10 +68,26 @@ impl Holes {
         self.forget_the_lowest();
     }
 
+    /// A key that may be under the floor has not come.
+    pub(super) fn expect(&mut self, key: Key) {
+        if !self.contains(key) {
+            self.runs.insert(key, key);
+        }
+    }
+
+    /// What is under the floor is not looked for any more.
+    pub(super) fn expect_no_more(&mut self) {
+        if let Some(floor) = self.floor {
+            self.raise_floor(floor);
+        }
+    }
+
     fn forget_the_lowest(&mut self) {
+        let above = self.floor.map_or(Key::MIN, |floor| floor.saturating_add(1));
         if self.runs.len() > self.capacity
-            && let Some((_, last)) = self.runs.pop_first()
+            && let Some((first, last)) = self.runs.range(above..).next().map(|(first, last)| (*first, *last))
         {
+            self.runs.remove(&first);
             self.floor = Some(last);
         }
     }

@@ -171,6 +171,32 @@ impl Keys {
         !self.known.contains(&key) && (key >= self.next() || self.holes.contains(key))
     }
 
+    /// Whether all keys that may be news are known as such: none were so many that some had to be forgotten.
+    pub(super) fn knows_all(&self) -> bool {
+        self.holes.floor().is_none()
+    }
+
+    /// Whether nobody knows any more if `key` came.
+    pub(super) fn is_forgotten(&self, key: Key) -> bool {
+        Some(key) <= self.holes.floor() && !self.known.contains(&key) && !self.holes.contains(key)
+    }
+
+    /// Of the keys from `first` to `last` those that are forgotten are known not to have come, but for those that
+    /// `came`.
+    pub(super) fn expect(&mut self, first: Key, last: Key, came: impl Fn(Key) -> bool) {
+        let Some(floor) = self.holes.floor() else { return };
+        for key in first..=last.min(floor) {
+            if self.is_forgotten(key) && !came(key) {
+                self.holes.expect(key);
+            }
+        }
+    }
+
+    /// Nothing that was expected is waited for.
+    pub(super) fn expect_no_more(&mut self) {
+        self.holes.expect_no_more();
+    }
+
     /// Ranges of keys, `[first, last]`, that have whatever may be news in the table.
     pub(super) fn all_news(&self) -> Vec<(Key, Key)> {
         self.holes.ranges(self.next())

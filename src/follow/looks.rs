@@ -8,7 +8,10 @@ use std::{collections::VecDeque, time::Duration};
 
 use tokio::time::Instant;
 
-use crate::{id::Key, tail::position::Position};
+use crate::{
+    id::Key,
+    tail::{Expected, position::Position},
+};
 
 /// Looks after a transaction that has written to the table, from its arrival on.
 const AFTER_OURS: [Duration; 6] = [
@@ -44,6 +47,21 @@ struct Waiting {
     keys: Vec<Key>,
     /// Whether it names the table.
     ours: bool,
+    /// What it wrote of which no key is known.
+    expected: Expected,
+    /// Rows were found since it came, perhaps its own.
+    found: bool,
+}
+
+/// How looking for transactions has ended.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Outcome {
+    /// Something has written to the table, and nobody knows what.
+    pub(super) in_doubt: bool,
+    /// Of so many transactions that wrote rows nothing was found.
+    pub(super) lost: usize,
+    /// Of so many that need not have written any nothing was found.
+    pub(super) found_nothing: usize,
 }
 
 /// See the module.
@@ -63,13 +81,22 @@ pub(super) struct Looks {
 
 impl Looks {
     /// The rows of a transaction are to be found in the table. `before` is the position before it.
-    pub(super) fn ask(&mut self, ours: bool, keys: Vec<Key>, before: Position, committed_ms: u64) {
+    pub(super) fn ask(
+        &mut self,
+        ours: bool,
+        keys: Vec<Key>,
+        expected: Expected,
+        before: Position,
+        committed_ms: u64,
+    ) {
         self.committed_ms = committed_ms;
         let arrived = Instant::now();
         if !ours && self.waiting.iter().any(|other| !other.ours && other.looks == 0) {
             return; // the same look serves both, and it does not hold up any position
         }
-        self.waiting.push_back(Waiting { commit: self.commits, before, arrived, looks: 0, keys, ours });
+        let commit = self.commits;
+        let found = false;
+        self.waiting.push_back(Waiting { commit, before, arrived, looks: 0, keys, ours, expected, found });
     }
 
     /// The same for a transaction that does not name the table, once the binlog has been read to where it was.
@@ -81,7 +108,7 @@ impl Looks {
     /// What was put off is due. `at` is the position now.
     pub(super) fn ask_put_off(&mut self, at: &Position) {
         if let Some(committed_ms) = self.put_off_ms.take() {
-            self.ask(false, Vec::new(), at.clone(), committed_ms);
+            self.ask(false, Vec::new(), Expected::Nothing, at.clone(), committed_ms);
         }
     }
 
@@ -104,15 +131,25 @@ impl Looks {
         self.waiting.iter().any(last)
     }
 
-    /// Whether a key is looked for that is less than `first`.
+    /// Whether something is looked for that may have a key less than `first`, and will be over with the first look
+    /// that finds part of it.
     pub(super) fn wants_below(&self, first: Key) -> bool {
-        self.waiting.iter().any(|waiting| waiting.keys.iter().any(|key| *key < first))
+        self.waiting.iter().any(|waiting| {
+            let has_others = !waiting.keys.is_empty() && waiting.expected != Expected::Nothing;
+            has_others || waiting.keys.iter().any(|key| *key < first)
+        })
     }
 
-    /// A look that began at `began` has been made; `known` tells the keys that have been seen by now. Returns
-    /// whether it was the last for a transaction that has written to the table, and nobody knows what.
-    pub(super) fn looked(&mut self, began: Instant, known: impl Fn(Key) -> bool) -> bool {
-        let mut in_doubt = false;
+    /// Rows were found that the binlog may not bring.
+    pub(super) fn found(&mut self) {
+        for waiting in &mut self.waiting {
+            waiting.found = true;
+        }
+    }
+
+    /// A look that began at `began` has been made; `known` tells the keys that have been seen by now.
+    pub(super) fn looked(&mut self, began: Instant, known: impl Fn(Key) -> bool) -> Outcome {
+        let mut outcome = Outcome::default();
         self.last = Some(began);
         let for_all = self.is_last(began);
         for waiting in &mut self.waiting {
@@ -125,14 +162,19 @@ impl Looks {
         self.waiting.retain(|waiting| {
             let seen = waiting.looks > 0 && waiting.keys.iter().any(|key| known(*key));
             let goes_on = !seen && waiting.looks < waiting.steps().len();
-            in_doubt |= waiting.ours && !seen && !goes_on;
+            outcome.in_doubt |= waiting.ours && !seen && !goes_on;
+            // If its keys are known and not there, it was deleted again.
+            if !goes_on && !waiting.found && waiting.keys.is_empty() {
+                outcome.lost += usize::from(waiting.expected == Expected::Rows);
+                outcome.found_nothing += usize::from(waiting.expected == Expected::Perhaps);
+            }
             goes_on
         });
         let oldest = self.waiting.front().map_or(u64::MAX, |waiting| waiting.commit);
         while self.told.front().is_some_and(|(commit, _)| *commit < oldest) {
             self.told.pop_front();
         }
-        in_doubt
+        outcome
     }
 
     /// When the newest of those that wait committed.
@@ -201,7 +243,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_statement_is_looked_for_until_its_key_is_seen() {
         let mut looks = Looks::default();
-        looks.ask(true, vec![7], at(4), 1000);
+        looks.ask(true, vec![7], Expected::Nothing, at(4), 1000);
         let start = Instant::now();
         let seen_from = start + Duration::from_millis(20);
         let times = look_on(&mut looks, start, |key| key == 7 && Instant::now() >= seen_from).await;
@@ -212,8 +254,31 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn one_with_unknown_keys_is_looked_for_during_a_second() {
         let mut looks = Looks::default();
-        looks.ask(true, vec![], at(4), 1000);
+        looks.ask(true, vec![], Expected::Nothing, at(4), 1000);
         assert_eq!(look_on(&mut looks, Instant::now(), |_| true).await, [1, 6, 25, 100, 300, 1000]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn rows_that_no_look_finds_are_lost_once() {
+        for (expected, found, outcome) in [
+            (Expected::Rows, false, Outcome { in_doubt: true, lost: 1, found_nothing: 0 }),
+            (Expected::Rows, true, Outcome { in_doubt: true, ..Outcome::default() }),
+            (Expected::Perhaps, false, Outcome { in_doubt: true, lost: 0, found_nothing: 1 }),
+            (Expected::Nothing, false, Outcome { in_doubt: true, ..Outcome::default() }),
+        ] {
+            let mut looks = Looks::default();
+            looks.ask(true, vec![], expected, at(4), 1000);
+            let mut outcomes = Vec::new();
+            while let Some(due) = looks.due() {
+                tokio::time::sleep_until(due).await;
+                if found {
+                    looks.found();
+                }
+                outcomes.push(looks.looked(Instant::now(), |_| false));
+            }
+            assert_eq!(outcomes.pop(), Some(outcome));
+            assert!(outcomes.iter().all(|outcome| *outcome == Outcome::default()));
+        }
     }
 
     #[tokio::test(start_paused = true)]
@@ -222,7 +287,7 @@ mod tests {
         let start = Instant::now();
         let mut count = 0;
         for _ in 0..1000 {
-            looks.ask(false, vec![], at(4), 1000);
+            looks.ask(false, vec![], Expected::Nothing, at(4), 1000);
             tokio::time::advance(Duration::from_millis(1)).await;
             if looks.due().is_some_and(|due| due <= Instant::now()) {
                 looks.looked(Instant::now(), |_| false);
@@ -238,10 +303,10 @@ mod tests {
     async fn a_restart_begins_before_the_oldest_that_waits_and_tells_nothing_twice() {
         let mut looks = Looks::default();
         looks.told([1].into_iter());
-        looks.ask(true, vec![5], at(100), 1000);
+        looks.ask(true, vec![5], Expected::Nothing, at(100), 1000);
         looks.passed();
         looks.told([2].into_iter());
-        looks.ask(true, vec![6], at(200), 1000);
+        looks.ask(true, vec![6], Expected::Nothing, at(200), 1000);
         looks.passed();
         looks.told([3].into_iter());
         let (position, told) = looks.hold().unwrap();

@@ -10,7 +10,9 @@ mod history;
 mod holes;
 mod keys;
 mod looks;
+mod lost;
 mod news;
+mod prepared;
 mod sample;
 mod saver;
 mod seed;
@@ -18,10 +20,13 @@ mod session;
 
 use std::{collections::HashSet, ops::RangeInclusive, sync::Arc, time::Duration};
 
-use tokio::sync::{mpsc, watch};
+use tokio::{
+    sync::{mpsc, watch},
+    time::Instant,
+};
 use tracing::{error, warn};
 
-use self::{backoff::Backoff, ended::Ended, keys::Keys, looks::Looks, saver::Saver};
+use self::{backoff::Backoff, ended::Ended, keys::Keys, looks::Looks, prepared::Prepared, saver::Saver};
 use crate::{
     checkpoint::{Checkpoint, CheckpointFile, ReadAhead, Sample, SavedPosition, from_runs, to_runs},
     feed::{Feed, history::HistoryRequest},
@@ -106,6 +111,9 @@ pub struct Follower {
     keys: Keys,
     ahead: Ahead,
     looks: Looks,
+    prepared: Prepared,
+    /// When it was last said that statements had no rows.
+    said_nothing: Option<Instant>,
     /// What a sweep found in the table that the binlog had not brought.
     unlogged: Option<Unlogged>,
     /// The feed has its history, and the position is known.
@@ -178,6 +186,8 @@ impl Follower {
             keys: Keys::new(1, capacity),
             ahead: Ahead::default(),
             looks: Looks::default(),
+            prepared: Prepared::default(),
+            said_nothing: None,
             unlogged: None,
             begun: false,
             followed: false,
@@ -211,6 +221,7 @@ impl Follower {
         }
         self.keys = Keys::restore(&checkpoint, capacity);
         self.server = Some(checkpoint.server);
+        self.prepared = Prepared::restore(checkpoint.prepared);
         self.sample = checkpoint.sample;
         if checkpoint.begins_with_the_next {
             self.keys.begin_with_the_next();
@@ -313,6 +324,7 @@ impl Follower {
             holes: Some(self.keys.saved_holes()),
             begins_with_the_next: self.keys.begins_with_the_next(),
             read_ahead: ahead,
+            prepared: self.prepared.saved(),
             replica_id: self.replica_id,
             sample: self.sample(),
             saved_at_ms: now_ms(),

@@ -35,12 +35,19 @@ impl Follower {
         let mut found = self.read_news(ranges, server, table, committed_ms).await?;
         let held = self.looks.hold().is_some();
         let keys = &self.keys;
-        let in_doubt = self.looks.looked(began, |key| !keys.is_news(key));
-        if in_doubt && table.greatest_key().await?.is_some() && !self.is_same_table(table).await? {
+        let outcome = self.looks.looked(began, |key| !keys.is_news(key));
+        let mut lost = outcome.lost;
+        if outcome.in_doubt && table.greatest_key().await?.is_some() && !self.is_same_table(table).await? {
             // Its rows have keys that came before.
             self.begin_epoch("keys are given out again");
-            found += self.read_news(self.keys.all_news(), server, table, committed_ms).await?;
+            let anew = self.read_news(self.keys.all_news(), server, table, committed_ms).await?;
+            found += anew;
+            lost = lost.saturating_sub(anew);
         }
+        for _ in 0..lost {
+            self.rows_are_missing("rows of a transaction were not found in the table");
+        }
+        self.found_nothing(outcome.found_nothing);
         if held && self.looks.hold().is_none() {
             debug!("looked for all that was to be found");
             // Otherwise a crash leads back before what was looked for, and rows that are told from now on are
@@ -239,6 +246,7 @@ impl Follower {
             return Ok(0);
         }
         let end = binlog_end(table.conn(), server).await?;
+        self.looks.found();
         self.ahead.keys.extend(rows.iter().map(|row| row.key));
         self.ahead.until = Some(end.at);
         self.record(&rows);

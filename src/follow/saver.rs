@@ -192,6 +192,7 @@ mod tests {
             holes: None,
             begins_with_the_next: false,
             read_ahead: None,
+            prepared: vec![],
             replica_id: 1,
             saved_at_ms: 0,
             at_rest: false,

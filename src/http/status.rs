@@ -56,6 +56,7 @@ struct Everything {
     undecodable: u64,
     table_reads: u64,
     unlogged: u64,
+    found_nothing: u64,
     breaks: u64,
     checkpoint_failures: u64,
     clients: Count,
@@ -115,6 +116,7 @@ pub(super) async fn api_status(State(app): State<Arc<App>>) -> Response {
         undecodable: status.undecodable.get(),
         table_reads: status.table_reads.get(),
         unlogged: status.unlogged.get(),
+        found_nothing: status.found_nothing.get(),
         breaks: status.breaks.get(),
         checkpoint_failures: status.checkpoint_failures.get(),
         clients: app.clients.count(),
@@ -166,6 +168,11 @@ pub(super) async fn metrics(State(app): State<Arc<App>>) -> Response {
         "unlogged_total",
         "Rows found in the table that the binlog did not bring.",
         status.unlogged.get(),
+    );
+    text.counter(
+        "found_nothing_total",
+        "Statements for the table of which no rows were found, and that need not have inserted any.",
+        status.found_nothing.get(),
     );
     text.counter("breaks_total", "Times that rows may have been lost at the source.", status.breaks.get());
     text.counter(

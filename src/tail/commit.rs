@@ -17,11 +17,45 @@ pub struct Commit {
     pub rows: Vec<EncodedRow>,
     /// Why the table must be read by key, too.
     pub reread: Option<Reread>,
-    /// Keys that AUTO_INCREMENT gave to statements that name the table; at least one of them is the
+    /// Keys that AUTO_INCREMENT gave to statements that are for the table; at least one of them is the
     /// transaction's own.
     pub insert_ids: Vec<Key>,
+    /// Whether statements that are for the table, and whose keys are not known, wrote rows.
+    pub expected: Expected,
     /// What it did to the table itself.
     pub change: Option<TableChange>,
+    /// Which phase of an XA transaction it is.
+    pub xa: Option<Xa>,
+}
+
+/// What statements wrote of which no key is known.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Expected {
+    /// Nothing to the table, as far as their text says.
+    #[default]
+    Nothing,
+    /// Perhaps rows.
+    Perhaps,
+    /// At least one row.
+    Rows,
+}
+
+/// A phase of an XA transaction; its id is as the binlog has it in text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Xa {
+    /// Its rows are in the binlog, and not to be seen yet.
+    Prepared {
+        /// Its id.
+        xid: String,
+        /// Keys that it inserted, as runs, as far as they are known.
+        keys: Vec<(Key, Key)>,
+        /// Whether it may have written to the table.
+        ours: bool,
+    },
+    /// Its rows are to be seen; `None`: of one whose id is in a form that no server is known to write.
+    Committed(Option<String>),
+    /// There will be none.
+    RolledBack(String),
 }
 
 /// Why the binlog does not say which rows were inserted.

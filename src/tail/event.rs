@@ -121,6 +121,18 @@ pub(super) fn query_parts(data: &[u8]) -> Option<(&[u8], &[u8])> {
     Some((schema, rest.get(1..)?))
 }
 
+/// The session's database and the text behind the file's name of an EXECUTE_LOAD_QUERY event.
+pub(super) fn load_parts(data: &[u8]) -> Option<(&[u8], &[u8])> {
+    // Post-header: that of QUERY, then the file's id, where its name begins and ends in the text (4 each), and
+    // what becomes of duplicates (1).
+    let (header, rest) = data.split_at_checked(26)?;
+    let schema_len = usize::from(*header.get(8)?);
+    let status_len = usize::from(u16::from_le_bytes([*header.get(11)?, *header.get(12)?]));
+    let end = u32::from_le_bytes(*header.get(21..)?.first_chunk::<4>()?);
+    let (schema, rest) = rest.get(status_len..)?.split_at_checked(schema_len)?;
+    Some((schema, rest.get(1..)?.get(end as usize..).unwrap_or_default()))
+}
+
 /// The GTID of a MariaDB GTID event, and whether its group is one event.
 pub(super) fn mariadb_gtid(data: &[u8], server: u32) -> Option<(Gtid, bool)> {
     let (sequence, rest) = data.split_first_chunk::<8>()?;
@@ -202,6 +214,7 @@ mod tests {
     fn short_bodies_are_refused() {
         for len in 0..13 {
             assert_eq!(query_parts(&vec![255; len]), None);
+            assert_eq!(load_parts(&vec![255; 2 * len]), None);
             assert_eq!(mariadb_gtid(&vec![0; len.min(12)], 1), None);
         }
         assert_eq!(short_name(&[3, b'a', b'b']), None);

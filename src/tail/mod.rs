@@ -12,6 +12,7 @@ pub(crate) mod fuzz;
 pub mod gtid;
 pub mod position;
 mod statement;
+mod target;
 mod transaction;
 
 use std::{io, pin::Pin, sync::Arc, time::Duration};
@@ -32,7 +33,7 @@ use self::{
 };
 pub use self::{
     caught::is_catching,
-    commit::{Commit, Reread, TableName},
+    commit::{Commit, Expected, Reread, TableName, Xa},
     statement::TableChange,
 };
 use crate::{

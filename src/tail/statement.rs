@@ -110,23 +110,28 @@ fn created(query: &[u8]) -> Option<&[u8]> {
     if name.starts_with(b"/*") || name.starts_with(b"--") || name.starts_with(b"#") {
         return Some(query);
     }
+    Some(name_at(name).0)
+}
+
+/// The name that `text` begins with, as it stands there, and the rest.
+pub(super) fn name_at(text: &[u8]) -> (&[u8], &[u8]) {
     let mut quoted = false;
     let mut dot = false;
     let mut ends = |at: usize, byte: &u8| {
-        let rest = || name.get(at..).unwrap_or_default().trim_ascii_start();
+        let rest = || text.get(at..).unwrap_or_default().trim_ascii_start();
         let ends =
             !quoted && (*byte == b'(' || byte.is_ascii_whitespace() && !dot && !rest().starts_with(b"."));
         quoted ^= *byte == b'`';
         dot = *byte == b'.' || dot && byte.is_ascii_whitespace();
         ends
     };
-    let end = name.iter().enumerate().find(|(at, byte)| ends(*at, byte)).map_or(name.len(), |(at, _)| at);
-    name.get(..end)
+    let end = text.iter().enumerate().find(|(at, byte)| ends(*at, byte)).map_or(text.len(), |(at, _)| at);
+    text.split_at(end)
 }
 
 impl Names<'_> {
     /// Whether the followed table stands in `query`, by its own name or behind its database's.
-    fn found_in(&self, query: &[u8]) -> bool {
+    pub(super) fn found_in(&self, query: &[u8]) -> bool {
         occurrences(query, self.table).any(|start| {
             let before = query.get(..start).unwrap_or_default().trim_ascii_end();
             let before = before.strip_suffix(b"`").unwrap_or(before).trim_ascii_end();
@@ -144,7 +149,7 @@ impl Names<'_> {
 }
 
 /// Where `name` stands in `query` as a whole word, in whatever case.
-fn occurrences<'a>(query: &'a [u8], name: &'a str) -> impl Iterator<Item = usize> {
+pub(super) fn occurrences<'a>(query: &'a [u8], name: &'a str) -> impl Iterator<Item = usize> {
     let name = name.as_bytes();
     let is_word =
         |byte: Option<&u8>| byte.is_some_and(|b| b.is_ascii_alphanumeric() || *b == b'_' || *b == b'$');
@@ -157,7 +162,7 @@ fn occurrences<'a>(query: &'a [u8], name: &'a str) -> impl Iterator<Item = usize
 }
 
 /// Upper-case words of a statement, past white space and comments. `/*! … */` is code, not comment.
-struct Words<'a>(&'a [u8]);
+pub(super) struct Words<'a>(pub(super) &'a [u8]);
 
 impl Iterator for Words<'_> {
     type Item = String;

@@ -4,13 +4,16 @@
 //! transaction come out together, at its commit. What can't be decoded with certainty inside a
 //! transaction that may touch the table comes out as a [`Reread`]: the table is to be read by key.
 
+mod writes;
+mod xa;
+
 use std::{collections::HashMap, sync::Arc};
 
 use mysql_async::binlog::events::{Event, EventData, GtidEvent, TableMapEvent};
 use tracing::debug;
 
 use super::{
-    commit::{Commit, Malformed, Reread, TableName},
+    commit::{Commit, Expected, Malformed, Reread, TableName, Xa},
     compressed::{inflated, unpacked},
     event::{self, *},
     gtid::Gtid,
@@ -57,6 +60,7 @@ struct Open {
     reread: Option<Reread>,
     change: Option<TableChange>,
     insert_ids: Vec<Key>,
+    expected: Expected,
 }
 
 /// See the module.
@@ -159,7 +163,8 @@ impl Assembler {
             MARIADB_GTID => return self.mariadb_gtid(event),
             QUERY => return self.query(event),
             MARIADB_QUERY_COMPRESSED => return self.compressed_query(event),
-            BEGIN_LOAD_QUERY | EXECUTE_LOAD_QUERY => self.reread(Reread::Statement),
+            BEGIN_LOAD_QUERY => self.reread(Reread::Statement),
+            EXECUTE_LOAD_QUERY => self.load(event)?,
             XA_PREPARE => return Ok(self.xa_prepare(event)),
             TRANSACTION_PAYLOAD => {
                 self.open.get_or_insert_default();
@@ -309,24 +314,28 @@ impl Assembler {
                 return self.commit(event);
             }
             Statement::RollbackTo => {
+                self.expect_less();
                 if self.open.as_ref().is_some_and(|open| !open.rows.is_empty()) {
                     self.drop_rows();
                     self.reread(Reread::Rollback);
                 }
             }
             Statement::Nothing => {}
-            Statement::XaCommit => self.reread(Reread::XaCommit),
+            Statement::XaCommit => {
+                self.reread(Reread::XaCommit);
+                if lone {
+                    return self.commit_with(event, Some(Xa::Committed(xa::xid_in(query))));
+                }
+            }
             Statement::XaEnd => {
                 self.drop_rows();
-                return self.commit(event);
+                return self.commit_with(event, xa::xid_in(query).map(Xa::RolledBack));
             }
             Statement::Definition(change) => {
                 self.open.get_or_insert_default().change = Some(change);
             }
             Statement::Write { names_table } => {
-                self.reread(if names_table { Reread::Statement } else { Reread::OtherStatement });
-                let insert_id = self.insert_id.take().filter(|_| names_table);
-                self.open.get_or_insert_default().insert_ids.extend(insert_id.map(Key::from));
+                self.write(query, schema, names_table);
             }
         }
         if lone { self.commit(event) } else { Step::Open }
@@ -345,15 +354,6 @@ impl Assembler {
         }
         self.open.get_or_insert_default().change = Some(TableChange::Swapped);
         Ok(self.commit(event))
-    }
-
-    /// The end of the first phase, or a commit in one phase.
-    fn xa_prepare(&mut self, event: &Event) -> Step {
-        let one_phase = event.data().first().is_some_and(|flag| *flag != 0);
-        if !one_phase {
-            self.drop_rows();
-        }
-        self.commit(event)
     }
 
     fn mysql_gtid(&mut self, event: &Event) -> Result<Step, Malformed> {
@@ -437,7 +437,9 @@ impl Assembler {
             rows: open.rows,
             reread: open.reread,
             insert_ids: open.insert_ids,
+            expected: open.expected,
             change: open.change,
+            xa: None,
         })
     }
 

@@ -1,0 +1,129 @@
+//! XA transactions between PREPARE and COMMIT: their keys are known, and nobody may see their rows yet.
+//!
+//! Also those of other tables: one that is not here was prepared before doorcast followed the binlog.
+
+use std::collections::VecDeque;
+
+use super::Follower;
+use crate::{
+    checkpoint::SavedXa,
+    id::Key,
+    tail::{Commit, Expected, Xa},
+};
+
+/// Transactions that are remembered. Applications prepare one and commit it; so many were forgotten by theirs.
+const TRANSACTIONS: usize = 1000;
+
+/// Runs of keys of one transaction.
+const RUNS: usize = 1000;
+
+/// Keys by which a transaction is seen to be there.
+const SEEN_BY: usize = 100;
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct Prepared(VecDeque<(SavedXa, Phase)>);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Open,
+    /// Committed or rolled back. A restart may meet that once more.
+    Ended,
+}
+
+impl Prepared {
+    /// As the checkpoint has them.
+    pub(super) fn restore(saved: Vec<SavedXa>) -> Self {
+        Prepared(saved.into_iter().take(TRANSACTIONS).map(|xa| (xa, Phase::Open)).collect())
+    }
+
+    pub(super) fn saved(&self) -> Vec<SavedXa> {
+        self.0.iter().map(|(xa, _)| xa.clone()).collect()
+    }
+
+    fn prepare(&mut self, mut xa: SavedXa) {
+        self.0.retain(|(other, _)| other.xid != xa.xid);
+        xa.keys.truncate(RUNS);
+        self.0.push_back((xa, Phase::Open));
+        if self.0.len() > TRANSACTIONS {
+            self.0.pop_front();
+        }
+    }
+
+    fn end(&mut self, xid: &str) -> Option<SavedXa> {
+        let (xa, phase) = self.0.iter_mut().find(|(xa, _)| xa.xid == xid)?;
+        *phase = Phase::Ended;
+        Some(xa.clone())
+    }
+
+    /// No restart can meet the end of those that have ended any more.
+    fn forget_ended(&mut self) {
+        self.0.retain(|(_, phase)| *phase == Phase::Open);
+    }
+}
+
+impl Follower {
+    /// Makes of an XA transaction's commit what is to be looked for.
+    pub(super) fn xa_phase(&mut self, commit: &mut Commit) {
+        if self.looks.hold().is_none() {
+            self.prepared.forget_ended();
+            self.keys.expect_no_more();
+        }
+        let xid = match commit.xa.take() {
+            None => return,
+            Some(Xa::Prepared { xid, keys, ours }) => {
+                return self.prepared.prepare(SavedXa { xid, keys, ours });
+            }
+            Some(Xa::RolledBack(xid)) => {
+                self.prepared.end(&xid);
+                return;
+            }
+            Some(Xa::Committed(xid)) => xid,
+        };
+        match xid.and_then(|xid| self.prepared.end(&xid)) {
+            Some(xa) if !xa.ours => commit.reread = None,
+            Some(xa) if !xa.keys.is_empty() => {
+                for (first, last) in &xa.keys {
+                    self.keys.expect(*first, *last, |key| self.ahead.keys.contains(&key));
+                }
+                commit.insert_ids = keys_of(&xa.keys).take(SEEN_BY).collect();
+            }
+            // If nothing is found: where everything is known, it had no rows.
+            _ if self.keys.knows_all() => commit.expected = Expected::Perhaps,
+            _ => commit.expected = Expected::Rows,
+        }
+    }
+}
+
+fn keys_of(runs: &[(Key, Key)]) -> impl Iterator<Item = Key> {
+    runs.iter().flat_map(|(first, last)| *first..=*last)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn xa(xid: &str) -> SavedXa {
+        SavedXa { xid: xid.into(), keys: vec![(1, 2)], ours: true }
+    }
+
+    #[test]
+    fn what_has_ended_may_end_once_more_until_no_restart_can_meet_it() {
+        let mut prepared = Prepared::default();
+        prepared.prepare(xa("a"));
+        prepared.prepare(xa("b"));
+        assert_eq!(prepared.end("a"), Some(xa("a")));
+        assert_eq!(prepared.end("a"), Some(xa("a")));
+        prepared.forget_ended();
+        assert_eq!((prepared.end("a"), prepared.saved()), (None, vec![xa("b")]));
+    }
+
+    #[test]
+    fn those_that_nobody_ends_are_bounded() {
+        let mut prepared = Prepared::default();
+        for number in 0..=TRANSACTIONS {
+            prepared.prepare(xa(&number.to_string()));
+        }
+        assert_eq!((prepared.saved().len(), prepared.end("0")), (TRANSACTIONS, None));
+    }
+}

@@ -1,0 +1,146 @@
+//! Whether a statement inserts into the followed table, and is certain to: which table it is for, and where its rows
+//! come from. The rows themselves are not read.
+
+use super::statement::{Names, Words, name_at};
+
+/// What an INSERT, a REPLACE or a LOAD DATA does for the followed table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Target {
+    /// It is for another table, or is another kind of statement.
+    Other,
+    /// It is for the followed table, and may have inserted nothing.
+    Perhaps,
+    /// It is for the followed table, and was logged since it inserted a row.
+    Certain,
+}
+
+/// The target of a statement.
+pub(super) fn target(query: &[u8], names: Names<'_>) -> Target {
+    let mut words = Words(query);
+    let mut certain = matches!(words.next().as_deref(), Some("INSERT" | "REPLACE"));
+    if !certain {
+        return Target::Other;
+    }
+    let name = loop {
+        let before = words.0;
+        match words.next().as_deref() {
+            Some("INTO" | "LOW_PRIORITY" | "HIGH_PRIORITY" | "DELAYED") => {}
+            Some("IGNORE") => certain = false,
+            _ => break before,
+        }
+    };
+    let (name, rest) = name_at(past_comments(name));
+    if !names.found_in(name) {
+        return Target::Other;
+    }
+    let source = Words(past_parentheses(rest.trim_ascii_start())).next();
+    certain &= matches!(source.as_deref(), Some("VALUES" | "VALUE" | "SET"));
+    // ON DUPLICATE KEY UPDATE; the word may be a value, too.
+    if certain && !has_word(query, "DUPLICATE") { Target::Certain } else { Target::Perhaps }
+}
+
+/// The target of a LOAD DATA, by the part of its text behind the name of the file.
+pub(super) fn target_of_load(behind_the_file: &[u8], names: Names<'_>) -> Target {
+    let mut words = Words(behind_the_file);
+    if !words.by_ref().take(3).any(|word| word == "TABLE") {
+        return Target::Perhaps;
+    }
+    let (name, rest) = name_at(past_comments(words.0));
+    match names.found_in(name) {
+        false => Target::Other,
+        true if has_word(behind_the_file, "IGNORE") || has_word(rest, "IGNORE") => Target::Perhaps,
+        true => Target::Certain,
+    }
+}
+
+fn has_word(query: &[u8], word: &str) -> bool {
+    super::statement::occurrences(query, word).next().is_some()
+}
+
+fn past_comments(text: &[u8]) -> &[u8] {
+    let mut words = Words(text);
+    match words.next() {
+        None => words.0, // a quoted name; white space and comments are gone
+        Some(word) => {
+            // The word itself belongs to the name.
+            let end = text.len() - words.0.len();
+            text.get(end - word.len()..).unwrap_or_default()
+        }
+    }
+}
+
+/// What stands behind a list of columns, if there is one.
+fn past_parentheses(text: &[u8]) -> &[u8] {
+    if !text.starts_with(b"(") {
+        return text;
+    }
+    let mut quoted = false;
+    let end = text.iter().position(|byte| {
+        quoted ^= *byte == b'`';
+        *byte == b')' && !quoted
+    });
+    end.and_then(|end| text.get(end + 1..)).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Target::*, *};
+
+    const NAMES: Names<'_> = Names { database: "access", table: "vdooropen", schema: b"access" };
+
+    #[track_caller]
+    fn check(query: &str, expected: Target) {
+        assert_eq!(target(query.as_bytes(), NAMES), expected, "{query}");
+    }
+
+    #[test]
+    fn values_are_certain() {
+        check("INSERT INTO vdooropen VALUES (1)", Certain);
+        check("insert vdooropen value (1)", Certain);
+        check("/* app */ REPLACE LOW_PRIORITY INTO `access` . `vdooropen` SET vid = 1", Certain);
+        check("INSERT INTO /* x */ vdooropen(`vid`, `a)b`)VALUES(1,2)", Certain);
+        check("INSERT INTO vdooropen () VALUES ()", Certain);
+    }
+
+    #[test]
+    fn what_may_insert_nothing_is_not() {
+        check("INSERT IGNORE INTO vdooropen VALUES (1)", Perhaps);
+        check("INSERT INTO vdooropen VALUES (1) ON DUPLICATE KEY UPDATE a = 1", Perhaps);
+        check("INSERT INTO vdooropen SELECT * FROM other", Perhaps);
+        check("INSERT INTO vdooropen (vid) SELECT 1 FROM `values`", Perhaps);
+        check("INSERT INTO vdooropen (SELECT 1)", Perhaps);
+        check("INSERT INTO vdooropen PARTITION (p0) VALUES (1)", Perhaps);
+    }
+
+    #[test]
+    fn other_tables_are_others() {
+        check("INSERT INTO other SELECT * FROM vdooropen", Other);
+        check("INSERT INTO `vdooropen2` (vdooropen) VALUES (1)", Other);
+        check("INSERT INTO access2.vdooropen VALUES (1)", Other);
+        check("UPDATE vdooropen SET a = 1", Other);
+        check("DELETE FROM vdooropen", Other);
+    }
+
+    #[test]
+    fn odd_bytes_are_no_target() {
+        for query in ["", "INSERT", "INSERT INTO", "INSERT INTO `", "INSERT INTO vdooropen (`", "INSERT /*"] {
+            assert_ne!(target(query.as_bytes(), NAMES), Certain, "{query}");
+        }
+    }
+
+    #[test]
+    fn loads() {
+        let load = |text: &str| target_of_load(text.as_bytes(), NAMES);
+        assert_eq!(load(" TABLE `vdooropen` FIELDS TERMINATED BY '\\t' (`a`)"), Certain);
+        assert_eq!(
+            load("' INTO TABLE access.vdooropen"),
+            Perhaps,
+            "the end of the name is not where it should be"
+        );
+        assert_eq!(load(" INTO TABLE access.vdooropen"), Certain);
+        assert_eq!(load(" TABLE `vdooropen` IGNORE 1 LINES (`a`)"), Perhaps);
+        assert_eq!(load(" IGNORE INTO TABLE vdooropen"), Perhaps);
+        assert_eq!(load(" REPLACE INTO TABLE other (vdooropen)"), Other);
+        assert_eq!(load(""), Perhaps);
+    }
+}
