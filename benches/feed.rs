@@ -8,6 +8,7 @@ use std::{sync::Arc, time::Instant};
 
 use doorcast::{
     feed::{Feed, Limits, Next, Start, history::History},
+    id::EventId,
     row::EncodedRow,
 };
 use tokio::task::JoinSet;
@@ -36,12 +37,12 @@ async fn main() {
         let feed = Feed::new(Limits { rows: rows_kept, bytes: usize::MAX, ..Limits::default() }, history);
         feed.set_ready();
         let rows = rows(&columns, count);
-        let last = rows.last().unwrap().key;
+        let last = EventId { epoch: 1, key: rows.last().unwrap().key };
         let mut tasks = JoinSet::new();
         for _ in 0..readers {
             let mut subscriber = feed.subscribe(Start::Now, |_| true).await;
             tasks.spawn(async move {
-                while subscriber.cursor().unwrap().key != last {
+                while !subscriber.cursor().unwrap().names(last) {
                     assert!(matches!(subscriber.next(250).await, Ok(Next::Rows(_))));
                 }
             });

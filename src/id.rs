@@ -64,7 +64,7 @@ pub fn parse_key(text: &str) -> Option<Key> {
 }
 
 /// `text` if it is 1 to 20 decimal digits, as many as any SQL integer has.
-fn digits(text: &str) -> Option<&str> {
+pub(crate) fn digits(text: &str) -> Option<&str> {
     let fits = (1..=20).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit());
     fits.then_some(text)
 }

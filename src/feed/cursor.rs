@@ -24,26 +24,42 @@ const TABLE_BATCH: usize = 250;
 /// Frames that are taken from the ring in one step: it bounds what a client that stalls keeps alive.
 const RING_BATCH_BYTES: usize = 64 * 1024;
 
-/// An id as a client names it.
+/// A row as a client names it: it has everything up to that one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cursor {
     /// With its epoch.
     Id(EventId),
     /// A bare key, of the current epoch.
     Key(Key),
+    /// A row whose id had come before, as after a REPLACE, and its number in this process. The id alone means
+    /// the first of its places.
+    Again(EventId, u64),
+}
+
+impl Cursor {
+    /// Whether it names a row with this id, at whichever place.
+    pub fn names(&self, id: EventId) -> bool {
+        matches!(self, Cursor::Id(own) | Cursor::Again(own, _) if *own == id)
+    }
 }
 
 impl FromStr for Cursor {
     type Err = BadEventId;
 
-    /// Reads `<epoch>-<key>` or a bare key.
+    /// Reads `<epoch>-<key>`, `<epoch>-<key>@<number>`, or a bare key.
     ///
     /// # Errors
     /// [`BadEventId`] for any other text.
     fn from_str(text: &str) -> Result<Self, BadEventId> {
-        match id::parse_key(text) {
-            Some(key) => Ok(Cursor::Key(key)),
+        if let Some(key) = id::parse_key(text) {
+            return Ok(Cursor::Key(key));
+        }
+        match text.split_once('@') {
             None => text.parse().map(Cursor::Id),
+            Some((id, number)) => {
+                let number = id::digits(number).and_then(|number| number.parse().ok());
+                Ok(Cursor::Again(id.parse()?, number.ok_or(BadEventId)?))
+            }
         }
     }
 }
@@ -53,6 +69,7 @@ impl fmt::Display for Cursor {
         match self {
             Cursor::Id(id) => id.fmt(f),
             Cursor::Key(key) => key.fmt(f),
+            Cursor::Again(id, number) => write!(f, "{id}@{number}"),
         }
     }
 }
@@ -97,13 +114,14 @@ pub struct Subscriber {
     at: At,
     /// Rows from the table that come before `at`.
     fetched: VecDeque<Arc<Row>>,
-    last: Option<EventId>,
+    last: Option<Cursor>,
+    came_again: bool,
     opened: FeedState,
 }
 
 enum At {
-    /// After an id that is yet to be looked up.
-    After(EventId),
+    /// After a row that is yet to be looked up.
+    After(Cursor),
     /// The next slot in the ring.
     Ring(u64),
     /// Below the ring.
@@ -144,19 +162,21 @@ impl Subscriber {
         }
         let (opened, end, at, last) = {
             let ring = feed.ring();
-            let head = ring.head();
             let (at, last) = match start {
-                Start::Now | Start::Latest(_) => (At::Ring(ring.end()), Some(head)),
+                Start::Now | Start::Latest(_) => (At::Ring(ring.end()), Some(ring.head_cursor())),
                 Start::Earliest => (At::Ring(ring.oldest_seq()), None),
-                Start::After(Cursor::Id(id)) => (At::After(id), Some(id)),
-                Start::After(Cursor::Key(key)) => {
-                    let id = EventId { epoch: ring.epoch(), key };
-                    (At::After(id), Some(id))
+                Start::After(cursor) => {
+                    let cursor = match cursor {
+                        Cursor::Key(key) => Cursor::Id(EventId { epoch: ring.epoch(), key }),
+                        cursor => cursor,
+                    };
+                    (At::After(cursor), Some(cursor))
                 }
             };
             (feed.state_of(&ring), ring.end(), at, last)
         };
-        let mut subscriber = Subscriber { feed, changed, at, fetched: VecDeque::new(), last, opened };
+        let fetched = VecDeque::new();
+        let mut subscriber = Subscriber { feed, changed, at, fetched, last, came_again: false, opened };
         if let Start::Latest(rows) = start
             && let Some(seq) = subscriber.latest(end, rows, wanted)
         {
@@ -188,10 +208,15 @@ impl Subscriber {
         &self.opened
     }
 
-    /// The id to come back with: everything up to it was given. It is the head once nothing is left
+    /// The place to come back to: everything up to it was given. It is the head once nothing is left
     /// to give. `None` only before the first row of a subscriber that began with old rows.
-    pub fn cursor(&self) -> Option<EventId> {
+    pub fn cursor(&self) -> Option<Cursor> {
         self.last
+    }
+
+    /// Whether the last row that was given had been in the feed before, under the same key.
+    pub fn came_again(&self) -> bool {
+        self.came_again
     }
 
     /// Waits for what comes next: at most `max_rows` rows. Cancel-safe: nothing is lost when the future
@@ -223,7 +248,8 @@ impl Subscriber {
 
     fn give(&mut self, max_rows: usize) -> Next {
         let rows: Vec<_> = self.fetched.drain(..max_rows.min(self.fetched.len())).collect();
-        self.last = rows.last().map(|row| row.id()).or(self.last);
+        self.last = rows.last().map(|row| Cursor::Id(row.id())).or(self.last);
+        self.came_again = false;
         Next::Rows(rows)
     }
 
@@ -231,7 +257,7 @@ impl Subscriber {
         let feed = self.feed.clone();
         let ring = feed.ring();
         match &mut self.at {
-            At::After(id) => match ring.resolve(*id) {
+            At::After(cursor) => match ring.resolve(*cursor) {
                 Resolved::Ring(seq) => {
                     self.at = At::Ring(seq);
                     Step::Again
@@ -247,17 +273,18 @@ impl Subscriber {
             At::Ring(seq) => match ring.read(*seq, max_rows, RING_BATCH_BYTES) {
                 Read::Rows(rows, next) => {
                     *seq = next;
-                    self.last = rows.last().map(|row| row.id());
+                    self.last = ring.cursor_at(next - 1);
+                    self.came_again = ring.is_again(next - 1);
                     Step::Give(Next::Rows(rows))
                 }
                 Read::Gap(reason, next) => Step::Give(self.cross(&ring, reason, next)),
                 Read::End => {
-                    self.last = Some(ring.head());
+                    self.last = Some(ring.head_cursor());
                     Step::Wait
                 }
                 Read::Fell => match self.last {
-                    Some(id) => {
-                        self.at = At::After(id);
+                    Some(cursor) => {
+                        self.at = At::After(cursor);
                         Step::Again
                     }
                     None => Step::Give(self.cross(&ring, "too slow for this feed".into(), ring.oldest_seq())),
@@ -269,8 +296,8 @@ impl Subscriber {
                 }
                 if older.epoch != ring.epoch() {
                     return match self.last {
-                        Some(id) => {
-                            self.at = At::After(id);
+                        Some(cursor) => {
+                            self.at = At::After(cursor);
                             Step::Again
                         }
                         None => {
@@ -346,10 +373,13 @@ impl Subscriber {
 
     /// Goes on at `to`, and says so.
     fn cross(&mut self, ring: &Ring, reason: Arc<str>, to: u64) -> Next {
-        let after = self.last;
+        let after = self.last.map(|cursor| match cursor {
+            Cursor::Id(id) | Cursor::Again(id, _) => id,
+            Cursor::Key(key) => EventId { epoch: ring.epoch(), key },
+        });
         self.at = At::Ring(to);
         if to == ring.end() {
-            self.last = Some(ring.head());
+            self.last = Some(ring.head_cursor());
         }
         Next::Gap(Gap { after, resumes_at: ring.row_from(to).unwrap_or_else(|| ring.head()), reason })
     }

@@ -96,22 +96,34 @@ impl Feed {
 
     /// Adds the rows of one transaction, in their order. They become visible together.
     ///
-    /// A key comes once in an epoch. One that comes again is given again; its id then means its first
-    /// place in the ring. An epoch that is not the current one begins.
+    /// A key comes once in an epoch, as a rule. One that comes again is given again, and its id goes on
+    /// meaning its first place: see [`Cursor::Again`]. An epoch that is not the current one begins.
     pub fn publish(&self, epoch: Epoch, committed_ms: Option<u64>, rows: Vec<EncodedRow>) {
+        self.publish_some_again(epoch, committed_ms, rows, |_| false);
+    }
+
+    /// [`Feed::publish`] where some keys may have come before: `again` tells which.
+    pub fn publish_some_again(
+        &self,
+        epoch: Epoch,
+        committed_ms: Option<u64>,
+        rows: Vec<EncodedRow>,
+        again: impl Fn(Key) -> bool,
+    ) {
         // Encoded before the lock, so that readers wait for a few pointers only.
         let ready = match <[EncodedRow; 1]>::try_from(rows) {
             Ok([row]) => {
+                let again = again(row.key);
                 let row = Arc::new(Row::new(epoch, committed_ms, row));
                 let mut ring = self.ring();
-                ring.push(row);
+                ring.push(row, again);
                 ring.ready()
             }
             Err(rows) => {
-                let encode = |row| Arc::new(Row::new(epoch, committed_ms, row));
-                let rows: Vec<Arc<Row>> = rows.into_iter().map(encode).collect();
+                let encode = |row: EncodedRow| (again(row.key), Arc::new(Row::new(epoch, committed_ms, row)));
+                let rows: Vec<(bool, Arc<Row>)> = rows.into_iter().map(encode).collect();
                 let mut ring = self.ring();
-                rows.into_iter().for_each(|row| ring.push(row));
+                rows.into_iter().for_each(|(again, row)| ring.push(row, again));
                 ring.ready()
             }
         };

@@ -8,10 +8,11 @@
 use std::{
     collections::{HashMap, VecDeque, hash_map},
     sync::Arc,
+    time::{SystemTime, UNIX_EPOCH},
 };
 
 use super::{
-    Limits, Row,
+    Cursor, Limits, Row,
     below::{BEFORE_ALL, Below, Lost, Place},
 };
 use crate::id::{Epoch, EventId, Key};
@@ -23,6 +24,8 @@ pub(super) struct Ring {
     /// The greatest key that the epoch has had.
     highest: Option<Key>,
     head: EventId,
+    /// Where the head is, if its id does not tell.
+    head_again: Option<u64>,
     slots: VecDeque<Slot>,
     /// Sequence number of the first slot.
     first: u64,
@@ -30,8 +33,6 @@ pub(super) struct Ring {
     bytes: usize,
     /// Every row's first place in the ring.
     index: HashMap<EventId, u64>,
-    /// The further places of ids that were published more than once. Empty unless someone erred.
-    repeats: HashMap<EventId, VecDeque<u64>>,
     below: Below,
     columns: Option<Arc<[Box<str>]>>,
     ready: bool,
@@ -49,8 +50,11 @@ struct Slot {
 enum What {
     Row {
         row: Arc<Row>,
-        /// See [`super::below::Late::early`].
+        /// The id may have come before, below the ring; see also [`super::below::Late::early`].
         early: bool,
+        /// The ring had the id when this came, as after a REPLACE. The id goes on meaning the first place,
+        /// so that it makes nobody miss a row; this one is named by [`Cursor::Again`].
+        again: bool,
     },
     Gap(Arc<str>),
 }
@@ -86,12 +90,12 @@ impl Ring {
             epoch: 1,
             highest: None,
             head: EventId { epoch: 1, key: 0 },
+            head_again: None,
             slots: VecDeque::new(),
-            first: 0,
+            first: first_seq(),
             rows: 0,
             bytes: 0,
             index: HashMap::new(),
-            repeats: HashMap::new(),
             below: Below::default(),
             columns: None,
             ready: false,
@@ -102,10 +106,12 @@ impl Ring {
         self.epoch = epoch;
         self.highest = None;
         self.head = EventId { epoch, key: 0 };
+        self.head_again = None;
         self.below = Below::default();
     }
 
-    pub(super) fn push(&mut self, row: Arc<Row>) {
+    /// Adds a row. `came` says that its key may have come before.
+    pub(super) fn push(&mut self, row: Arc<Row>, came: bool) {
         let id = row.id();
         if id.epoch != self.epoch {
             self.begin_epoch(id.epoch);
@@ -117,16 +123,18 @@ impl Ring {
             self.columns = Some(row.columns().clone());
         }
         let seq = self.end();
-        match self.index.entry(id) {
+        let again = match self.index.entry(id) {
             hash_map::Entry::Vacant(place) => {
                 place.insert(seq);
+                false
             }
-            hash_map::Entry::Occupied(_) => self.repeats.entry(id).or_default().push_back(seq),
-        }
+            hash_map::Entry::Occupied(_) => true,
+        };
         self.rows += 1;
         self.bytes += row.cost_bytes();
-        let early = self.below.was_given(id.key);
-        self.slots.push_back(Slot { epoch: id.epoch, highest, what: What::Row { row, early } });
+        let early = came || self.below.was_given(id.key);
+        self.head_again = (early || again).then_some(seq);
+        self.slots.push_back(Slot { epoch: id.epoch, highest, what: What::Row { row, early, again } });
         self.evict();
     }
 
@@ -161,11 +169,15 @@ impl Ring {
             self.first += 1;
             let current = slot.epoch == self.epoch;
             match slot.what {
-                What::Row { row, early } => {
+                What::Row { row, early, again } => {
                     self.rows -= 1;
                     self.bytes -= row.cost_bytes();
-                    self.unindex(row.id(), seq);
-                    if current {
+                    if !again {
+                        let was = self.index.remove(&row.id());
+                        debug_assert_eq!(was, Some(seq), "the index names the first place of an id");
+                    }
+                    // The table has one row under a key: who reads on from there is told it at its first place.
+                    if current && !again {
                         self.below.take(row.key(), slot.highest, early);
                     }
                 }
@@ -175,25 +187,6 @@ impl Ring {
                     self.below.take_gap(slot.highest.max(next), reason);
                 }
                 What::Gap(_) => {}
-            }
-        }
-    }
-
-    fn unindex(&mut self, id: EventId, seq: u64) {
-        let next = match self.repeats.get_mut(&id) {
-            Some(more) => more.pop_front(),
-            None => None,
-        };
-        match next {
-            Some(next) => {
-                self.index.insert(id, next);
-                if self.repeats.get(&id).is_some_and(VecDeque::is_empty) {
-                    self.repeats.remove(&id);
-                }
-            }
-            None => {
-                let was = self.index.remove(&id);
-                debug_assert_eq!(was, Some(seq), "the index names the first place of an id");
             }
         }
     }
@@ -232,6 +225,28 @@ impl Ring {
 
     pub(super) fn holds(&self, id: EventId) -> bool {
         self.index.contains_key(&id)
+    }
+
+    /// The latest row as a place to go on from.
+    pub(super) fn head_cursor(&self) -> Cursor {
+        match self.head_again {
+            Some(seq) => Cursor::Again(self.head, seq),
+            None => Cursor::Id(self.head),
+        }
+    }
+
+    /// The row at `seq` as a place to go on from.
+    pub(super) fn cursor_at(&self, seq: u64) -> Option<Cursor> {
+        match &self.slot(seq)?.what {
+            What::Row { row, early: false, again: false } => Some(Cursor::Id(row.id())),
+            What::Row { row, .. } => Some(Cursor::Again(row.id(), seq)),
+            What::Gap(_) => None,
+        }
+    }
+
+    /// Whether the ring had the id of the row at `seq` before.
+    pub(super) fn is_again(&self, seq: u64) -> bool {
+        matches!(self.slot(seq), Some(Slot { what: What::Row { again: true, .. }, .. }))
     }
 
     /// Sequence number that the next slot will have.
@@ -317,8 +332,17 @@ impl Ring {
         rows.take(max_rows).collect()
     }
 
-    /// What comes after the row with this id.
-    pub(super) fn resolve(&self, id: EventId) -> Resolved {
+    /// What comes after the row that a cursor names.
+    pub(super) fn resolve(&self, cursor: Cursor) -> Resolved {
+        let id = match cursor {
+            Cursor::Id(id) => id,
+            Cursor::Key(key) => EventId { epoch: self.epoch, key },
+            Cursor::Again(id, seq) => match self.cursor_at(seq) {
+                Some(found) if found == cursor => return Resolved::Ring(seq + 1),
+                // It has left the ring, or the process is another one: from the first place on, rather too much.
+                _ => id,
+            },
+        };
         if let Some(&seq) = self.index.get(&id) {
             let early = matches!(self.slot(seq), Some(Slot { what: What::Row { early: true, .. }, .. }));
             return match early {
@@ -374,4 +398,10 @@ impl Ring {
         }
         self.first + at as u64
     }
+}
+
+/// Numbers that no ring of an earlier process had, see [`Cursor::Again`].
+fn first_seq() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_micros()).unwrap_or(0)
 }

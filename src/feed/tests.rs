@@ -60,7 +60,7 @@ fn the_rows_of_a_transaction_become_visible_together() {
     feed.publish(1, None, vec![row(2), row(1), row(3)]);
     assert_eq!(keys(now(reader.next(10))), [2, 1, 3]);
     assert!(now(reader.next(10)).is_none());
-    assert_eq!(reader.cursor(), Some(id(1, 3)));
+    assert_eq!(reader.cursor(), Some(Cursor::Id(id(1, 3))));
 }
 
 #[test]
@@ -79,11 +79,44 @@ fn a_key_that_comes_again_makes_no_client_miss_a_row() {
     feed.set_ready();
     feed.publish(1, None, vec![row(1), row(2), row(1), row(3)]);
     assert_eq!(keys(now(after(&feed, "1-1").next(10))), [2, 1, 3]);
-    // When the first of them has left the ring, the second is the place.
+    // Also when the first of them has left the ring.
     feed.publish(1, None, vec![row(4)]);
-    assert_eq!(keys(now(after(&feed, "1-1").next(10))), [3, 4]);
+    assert_eq!(keys(now(after(&feed, "1-1").next(10))), [2, 1, 3, 4]);
     feed.publish(1, None, vec![row(5), row(6), row(7), row(8)]);
     assert_eq!(feed.state().oldest, Some(id(1, 5)));
+}
+
+#[test]
+fn a_client_that_has_the_row_that_came_again_goes_on_behind_it() {
+    let (feed, _requests) = feed(Limits::default());
+    feed.set_ready();
+    feed.publish(1, None, vec![row(1), row(2), row(1)]);
+    let mut reader = after(&feed, "1-1");
+    assert_eq!(keys(now(reader.next(10))), [2, 1]);
+    let cursor = reader.cursor().unwrap().to_string();
+    let head = now(feed.subscribe(Start::Now, |_| true)).unwrap().cursor().unwrap();
+    assert_eq!(head.to_string(), cursor);
+    feed.publish(1, None, vec![row(3)]);
+    assert_eq!(keys(now(after(&feed, &cursor).next(10))), [3]);
+    // A number of another process, or of a row with another id, says nothing.
+    let (_, number) = cursor.split_once('@').unwrap();
+    assert_eq!(keys(now(after(&feed, "1-1@7").next(10))), [2, 1, 3]);
+    assert_eq!(keys(now(after(&feed, &format!("1-2@{number}")).next(10))), [1, 3]);
+}
+
+#[test]
+fn a_key_that_came_before_all_that_the_ring_holds_makes_no_client_miss_a_row() {
+    let (feed, _requests) = feed(Limits { rows: 2, ..Limits::default() });
+    feed.set_ready();
+    feed.publish(1, None, vec![row(1), row(2), row(3)]);
+    let mut reader = now(feed.subscribe(Start::Now, |_| true)).unwrap();
+    feed.publish_some_again(1, None, vec![row(1)], |key| key == 1);
+    assert_eq!(keys(now(reader.next(10))), [1]);
+    // Who has the one of long ago must be told that something lies between.
+    assert!(matches!(now(after(&feed, "1-1").next(10)), Some(Ok(Next::Gap(_)))));
+    let cursor = reader.cursor().unwrap().to_string();
+    feed.publish(1, None, vec![row(4)]);
+    assert_eq!(keys(now(after(&feed, &cursor).next(10))), [4]);
 }
 
 #[test]

@@ -1,12 +1,13 @@
 //! What a commit does to the feed and to what is known: rows, looks at the table, new layouts, new
 //! epochs.
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 use tracing::{debug, info, warn};
 
 use super::{Ahead, Follower, ended::Ended, sample};
 use crate::{
+    id::Key,
     link::Server,
     row::EncodedRow,
     table::{SchemaError, Table},
@@ -83,12 +84,14 @@ impl Follower {
                 // A restart may meet them once more, before what is being looked for.
                 self.looks.told(told.iter().map(|row| row.key));
             }
+            let again: HashSet<Key> =
+                rows.iter().map(|row| row.key).filter(|key| !self.keys.is_news(*key)).collect();
             self.record(&rows);
             if let (Some(_), Some(at)) = (self.looks.hold(), tail.at()) {
                 // After a crash those that are looked for would be found, and told, before these.
                 self.saver.save(self.checkpoint_through(at)).await;
             }
-            self.publish(rows, Some(commit.committed_ms));
+            self.publish_some_again(rows, Some(commit.committed_ms), &again);
         }
         if let (Some(gtid), Some(position)) = (commit.gtid, &mut self.position)
             && let Some(set) = &mut position.gtid_set
@@ -112,9 +115,15 @@ impl Follower {
 
     /// Recorded rows to the feed.
     pub(super) fn publish(&self, rows: Vec<EncodedRow>, committed_ms: Option<u64>) {
+        self.publish_some_again(rows, committed_ms, &HashSet::new());
+    }
+
+    /// The same where some keys came before.
+    fn publish_some_again(&self, rows: Vec<EncodedRow>, committed_ms: Option<u64>, again: &HashSet<Key>) {
         if !rows.is_empty() {
             self.status.rows.add(rows.len() as u64);
-            self.feed.publish(self.keys.epoch(), committed_ms, rows);
+            let again = |key| again.contains(&key);
+            self.feed.publish_some_again(self.keys.epoch(), committed_ms, rows, again);
         }
     }
 

@@ -31,7 +31,7 @@ use super::{
     view::{self, View},
 };
 use crate::{
-    feed::{FeedState, Gap, HistoryUnavailable, Next, Row, Start, Subscriber},
+    feed::{Cursor, FeedState, Gap, HistoryUnavailable, Next, Row, Start, Subscriber},
     id::{Epoch, EventId},
     people::Greeting,
     status::now_ms,
@@ -155,9 +155,12 @@ impl Events {
                 }
                 Turn::Next(Ok(Next::Rows(rows))) => {
                     self.pause = Pause::default();
-                    if let Some(chunk) = self.frames(&rows) {
-                        return Some(chunk);
-                    }
+                    let Some(chunk) = self.frames(&rows) else { continue };
+                    return Some(match self.cursor() {
+                        // The row's own id would bring what followed its first place once more.
+                        Some(Cursor::Again(..)) => Bytes::from([chunk, self.ping()].concat()),
+                        _ => chunk,
+                    });
                 }
                 Turn::Next(Ok(Next::Gap(gap))) => {
                     self.app.status.gaps.add(1);
@@ -195,7 +198,7 @@ impl Events {
         }
     }
 
-    fn cursor(&self) -> Option<EventId> {
+    fn cursor(&self) -> Option<Cursor> {
         match &self.stage {
             Stage::Open(subscriber) => subscriber.cursor(),
             _ => None,
@@ -229,7 +232,7 @@ impl Events {
 
     fn gap(&self, gap: &Gap) -> Bytes {
         // Where it goes on with the head, the head is a cursor; else the next row's id will be.
-        let cursor = self.cursor().filter(|cursor| *cursor == gap.resumes_at);
+        let cursor = self.cursor().filter(|cursor| cursor.names(gap.resumes_at));
         frame("gap", cursor, gap)
     }
 }
@@ -263,7 +266,7 @@ fn frames_without_id(tests: &[Greeting]) -> Bytes {
     Bytes::from(frames)
 }
 
-fn frame(event: &str, id: Option<EventId>, data: &impl Serialize) -> Bytes {
+fn frame(event: &str, id: Option<Cursor>, data: &impl Serialize) -> Bytes {
     // Only strings, numbers and ids: serialising them can't fail.
     let data = serde_json::to_string(data).unwrap_or_default();
     let id = id.map(|id| format!("id: {id}\n")).unwrap_or_default();

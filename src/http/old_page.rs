@@ -32,7 +32,6 @@ use super::{
 };
 use crate::{
     feed::{Cursor, HistoryUnavailable, Next, Row, Start, Subscriber},
-    id::EventId,
     status::Status,
 };
 
@@ -153,6 +152,10 @@ async fn first(subscriber: &mut Subscriber, filter: &Filter, status: &Status) ->
         match subscriber.next(1).await {
             Ok(Next::Rows(rows)) => {
                 pause = Pause::default();
+                // By its key that page would go on behind the first of the two, round and round.
+                if subscriber.came_again() {
+                    continue;
+                }
                 if let Some(row) = rows.into_iter().find(|row| filter.wants(row)) {
                     return row;
                 }
@@ -167,7 +170,7 @@ fn cookie(headers: &HeaderMap) -> Option<Cursor> {
     let cookies = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
     let mut pairs = cookies.flat_map(|value| value.split(';')).filter_map(|pair| pair.trim().split_once('='));
     let (_, value) = pairs.find(|(name, _)| *name == COOKIE)?;
-    value.parse::<EventId>().ok().map(Cursor::Id)
+    value.parse().ok().filter(|cursor| !matches!(cursor, Cursor::Key(_)))
 }
 
 fn set_cookie(response: &mut Response, value: &str, max_age_s: u32) {

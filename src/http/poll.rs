@@ -106,7 +106,7 @@ pub(super) async fn wait(
         app.status.gaps.add(1);
     }
     let next = match next {
-        Some(id) => id.to_string(),
+        Some(cursor) => cursor.to_string(),
         None => query.came_with.unwrap_or_else(|| subscriber.opened().head.to_string()),
     };
     Ok(respond(answer(app, &next, gap.as_ref(), &rows)))

@@ -98,7 +98,7 @@ fn decoded(row: &RowData, generation: Generation) -> Option<Decoded> {
     let card = Card::from_str_radix(&text(2)?, 16).ok()?;
     let fields = || {
         let key = number(0)?;
-        Some(Fields { key, door: number(1)?, card: text(2)?, time: text(3)?, open: text(4)? })
+        Some(Fields { generation, key, door: number(1)?, card: text(2)?, time: text(3)?, open: text(4)? })
     };
     Some(Decoded { card, generation, fields: fields() })
 }

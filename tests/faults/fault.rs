@@ -98,6 +98,17 @@ pub(crate) enum Fault {
     Lasting,
 }
 
+/// The way by which rows come to doorcast.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum By {
+    /// In the order of their commits.
+    Binlog,
+    /// Perhaps by the table, and then in key order.
+    Table,
+    /// The same, and doorcast looks at the table for a while after the fault, too.
+    Looks,
+}
+
 impl Fault {
     /// All that are something of their own.
     pub(crate) fn each() -> Vec<Fault> {
@@ -170,10 +181,15 @@ impl Fault {
         }
     }
 
-    /// Itself, or one by chance for [`Fault::Any`] and [`Fault::Lasting`].
-    pub(crate) fn or_by_chance(self, server: &ServerBinary, random: &mut fastrand::Rng) -> Fault {
+    /// Itself, or one by chance for [`Fault::Any`] and [`Fault::Lasting`]: of `among`, if there are any.
+    pub(crate) fn or_by_chance(
+        self,
+        server: &ServerBinary,
+        among: &[Fault],
+        random: &mut fastrand::Rng,
+    ) -> Fault {
         let mut each = Fault::each();
-        each.retain(|fault| fault.applies_to(server));
+        each.retain(|fault| fault.applies_to(server) && (among.is_empty() || among.contains(fault)));
         match self {
             Fault::Any => {}
             Fault::Lasting => each.retain(|fault| fault.leaves_doorcast_running()),
@@ -182,40 +198,25 @@ impl Fault {
         random.choice(each).unwrap_or(self)
     }
 
-    /// Whether rows may come by way of the table, and then in key order.
-    pub(crate) fn loses_order(self) -> bool {
-        matches!(
-            self,
-            Fault::Purge
-                | Fault::Reset
-                | Fault::KillPurge
-                | Fault::HalfOpenStatement
-                | Fault::Statement
-                | Fault::Mixed
-                | Fault::StatementKill
-                | Fault::RowImage
-                | Fault::Compressed
-                | Fault::Xa
-                | Fault::Alter
-                | Fault::Unlogged
-                | Fault::PowerLoss
-                | Fault::OtherServer
-        )
-    }
-
-    /// Whether doorcast looks at the table for a while after it.
-    pub(crate) fn has_looks(self) -> bool {
-        matches!(
-            self,
+    /// Which way rows may come.
+    pub(crate) fn way(self) -> By {
+        match self {
             Fault::HalfOpenStatement
-                | Fault::Statement
-                | Fault::Mixed
-                | Fault::StatementKill
-                | Fault::RowImage
-                | Fault::Compressed
-                | Fault::Xa
-                | Fault::Alter
-        )
+            | Fault::Statement
+            | Fault::Mixed
+            | Fault::StatementKill
+            | Fault::RowImage
+            | Fault::Compressed
+            | Fault::Xa
+            | Fault::Alter => By::Looks,
+            Fault::Purge
+            | Fault::Reset
+            | Fault::KillPurge
+            | Fault::Unlogged
+            | Fault::PowerLoss
+            | Fault::OtherServer => By::Table,
+            _ => By::Binlog,
+        }
     }
 
     /// What must hold all the same.

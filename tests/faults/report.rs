@@ -3,13 +3,12 @@
 
 use std::fmt::Write as _;
 
-use crate::{
-    Options,
-    verdict::{Outcome, Size, Verdict},
-};
+use crate::verdict::{Outcome, Size, Verdict};
 
-pub(crate) fn report(options: &Options, outcomes: &[Outcome]) -> String {
-    let mut text = format!("`scripts/faults --seed {} --rounds {}`\n\n", options.seed, options.rounds);
+pub(crate) fn report(outcomes: &[Outcome]) -> String {
+    let command: Vec<String> =
+        std::iter::once("scripts/faults".to_owned()).chain(std::env::args().skip(1)).collect();
+    let mut text = format!("`{}`\n\n", command.join(" "));
     text += &each(outcomes);
     text += "\nEach fault in one line. Under a server: rows, and the longest silence; **what was missing, came twice \
              or was out of order**, if anything was. n/a: the server knows no such thing.\n\n";

@@ -20,14 +20,15 @@ use tokio::time::{sleep, timeout};
 
 use crate::{
     decoder::Decoder,
-    fault::Fault,
+    fault::{self, Fault},
     get::get,
     process::Doorcast,
     proxy::Proxy,
     screens::{By, Record, Screen},
     servers,
     swipes::{Card, Swipes, WAYS, insert_through, new_card},
-    verdict::{Fields, Promise, Size, Truth, Verdict, judge},
+    timeline::Timeline,
+    verdict::{Fields, Generation, Promise, Size, Truth, Verdict, judge},
 };
 
 /// How long a client may take to get a row after the fault is over. The back-off goes up to 30 s.
@@ -62,6 +63,11 @@ pub(crate) struct Stage {
     read: HashSet<String>,
     /// Rows of tables that are gone, or stand under another name.
     past: Vec<Fields>,
+    /// Of the table that there is, as the decoder counts them.
+    generation: Generation,
+    pub(crate) timeline: Timeline,
+    /// What earlier processes of doorcast had logged.
+    earlier_log: String,
     /// For what is not written by the writers.
     random: fastrand::Rng,
     pub(crate) server: PrivateServer,
@@ -121,6 +127,9 @@ impl Stage {
             decoder,
             read: HashSet::new(),
             past: Vec::new(),
+            generation: 0,
+            timeline: Timeline::new(),
+            earlier_log: String::new(),
             random,
             server,
         })
@@ -134,19 +143,28 @@ impl Stage {
     /// One fault, and then a row that every client must get.
     pub(crate) async fn round(&mut self, fault: Fault, random: &mut fastrand::Rng) -> Result<()> {
         sleep(Duration::from_millis(random.u64(0..300))).await;
-        if fault.loses_order() {
+        self.timeline.begin_round(fault);
+        if fault.way() != fault::By::Binlog {
             self.swipes.open_window();
             self.all_have_a_row().await.context("before the fault")?;
         }
         fault.inject(self, random).await.with_context(|| fault.name())?;
         self.all_have_a_row().await?;
-        if fault.has_looks() {
+        if fault.way() == fault::By::Looks {
             self.binlog_is_read().await?;
             sleep(LOOKS).await;
             self.all_have_a_row().await.context("after the fault")?;
         }
         self.swipes.close_window();
+        self.timeline.end_round();
         Ok(())
+    }
+
+    /// After it was stopped or killed.
+    pub(crate) async fn start_doorcast_again(&mut self) {
+        self.earlier_log += &format!("{}\n", self.doorcast.log());
+        self.timeline.note("doorcast is started again");
+        self.doorcast.start_again().await;
     }
 
     /// Waits until doorcast has read what is in the binlog now.
@@ -220,10 +238,11 @@ impl Stage {
         Ok(())
     }
 
-    /// Takes down the rows of a table that will be gone.
+    /// Takes down the rows of a table that is gone, or will be at once.
     pub(crate) async fn remember(&mut self, name: &str) -> Result<()> {
         let mut conn = self.admin().await?;
-        self.past.extend(table(&mut conn, name).await?);
+        self.past.extend(table(&mut conn, name, self.generation).await?);
+        self.generation += 1;
         conn.disconnect().await?;
         Ok(())
     }
@@ -288,7 +307,7 @@ impl Stage {
         }
         let mut conn = self.admin().await?;
         let files = binlog_files(&mut conn).await?;
-        let Stage { swipes, mut screens, mut decoder, read, past, server, doorcast, .. } = self;
+        let Stage { swipes, mut screens, mut decoder, read, past, server, doorcast, generation, .. } = self;
         let written = swipes.finish().await;
         if trouble.is_empty() {
             // What the writers did last, and what only the table could tell.
@@ -306,13 +325,15 @@ impl Stage {
             records.push((screen.name.clone(), screen.close().await));
         }
         let mut rows = past;
-        rows.extend(table(&mut conn, "vdooropen").await?);
+        rows.extend(table(&mut conn, "vdooropen", generation).await?);
         let truth = Truth { table: rows, decoder: decoder.rows, written };
         let mut verdict = judge(&truth, &records, promise);
         trouble.append(&mut verdict.problems);
         verdict.problems = trouble;
         if !verdict.problems.is_empty() {
-            verdict.problems.push(format!("doorcast's log: {}", keep(&doorcast.log())?.display()));
+            let log = self.earlier_log + &doorcast.log();
+            let file = self.timeline.keep(&verdict.problems, &verdict.findings, &truth, &records, &log)?;
+            verdict.problems.push(format!("each row, the rounds and doorcast's log: {}", file.display()));
         }
         conn.query_drop(format!("DROP DATABASE {}", self.database)).await?;
         conn.disconnect().await?;
@@ -320,21 +341,13 @@ impl Stage {
     }
 }
 
-/// Writes a log to a file that stays.
-fn keep(log: &str) -> Result<PathBuf> {
-    let folder = env!("CARGO_TARGET_TMPDIR");
-    let file = tempfile::Builder::new().prefix("doorcast-").suffix(".log").tempfile_in(folder)?;
-    fs::write(file.path(), log)?;
-    Ok(file.keep()?.1)
-}
-
 /// The rows of a table with swipes.
-async fn table(conn: &mut Conn, name: &str) -> Result<Vec<Fields>> {
+async fn table(conn: &mut Conn, name: &str, generation: Generation) -> Result<Vec<Fields>> {
     let rows: Vec<(i64, i64, String, String, String)> =
         conn.query(format!("SELECT vid, doorno, rfsim, optime, ynopen FROM {name}")).await?;
     ensure!(!rows.is_empty(), "{name} is empty");
     let rows = rows.into_iter();
-    Ok(rows.map(|(key, door, card, time, open)| Fields { key, door, card, time, open }).collect())
+    Ok(rows.map(|(key, door, card, time, open)| Fields { generation, key, door, card, time, open }).collect())
 }
 
 /// The server's binlog files, oldest first.

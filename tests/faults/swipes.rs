@@ -111,13 +111,21 @@ struct Shared {
 #[derive(Debug, Default)]
 pub(crate) struct Written {
     /// When the commit was acknowledged.
-    pub(crate) acknowledged: HashMap<Card, Instant>,
+    pub(crate) acknowledged: HashMap<Card, Commit>,
     /// Rows that must come through the binlog, so in its order.
     pub(crate) by_binlog: HashSet<Card>,
     /// When the table had one more column, `note`.
     pub(crate) noted: Vec<(Instant, Instant)>,
     /// What was written into it; `none` by default.
     pub(crate) notes: HashMap<Card, String>,
+}
+
+/// A commit that was acknowledged.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Commit {
+    pub(crate) at: Instant,
+    /// Which of the writers it was, if one of them.
+    pub(crate) writer: Option<usize>,
 }
 
 impl Swipes {
@@ -170,7 +178,8 @@ impl Swipes {
 
     /// Takes down a row that somebody else inserted.
     pub(crate) fn acknowledged(&self, card: Card) {
-        self.shared.written.lock().unwrap().acknowledged.insert(card, Instant::now());
+        let commit = Commit { at: Instant::now(), writer: None };
+        self.shared.written.lock().unwrap().acknowledged.insert(card, commit);
     }
 
     /// The same with what stands in its `note`.
@@ -204,9 +213,9 @@ impl Shared {
                 match self.transaction(&mut session, number, &mut random).await {
                     Ok(cards) => {
                         let certain = window.is_multiple_of(2) && self.window.load(SeqCst) == window;
-                        let now = Instant::now();
+                        let commit = Commit { at: Instant::now(), writer: Some(number) };
                         let mut written = self.written.lock().unwrap();
-                        written.acknowledged.extend(cards.iter().map(|card| (*card, now)));
+                        written.acknowledged.extend(cards.iter().map(|card| (*card, commit)));
                         written.by_binlog.extend(cards.iter().filter(|_| certain));
                     }
                     // The server is down. Whether the transaction was committed, the table will say.

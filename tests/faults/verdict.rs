@@ -48,6 +48,16 @@ pub(crate) struct Verdict {
     pub(crate) silence: Duration,
     /// In words, these and others.
     pub(crate) problems: Vec<String>,
+    /// Row by row.
+    pub(crate) findings: Vec<Finding>,
+}
+
+/// A row that is not as it should be at a client.
+#[derive(Debug)]
+pub(crate) struct Finding {
+    pub(crate) client: String,
+    pub(crate) what: &'static str,
+    pub(crate) card: Card,
 }
 
 /// What the fault leaves of what is promised.
@@ -64,6 +74,7 @@ pub(crate) enum Promise {
 /// A row as it was inserted.
 #[derive(Debug, Clone)]
 pub(crate) struct Fields {
+    pub(crate) generation: Generation,
     pub(crate) key: i64,
     pub(crate) door: i64,
     pub(crate) card: String,
@@ -82,12 +93,13 @@ pub(crate) struct Truth {
 }
 
 /// Rows that must come, by card.
-type Expected = HashMap<Card, Forms>;
+pub(crate) type Expected = HashMap<Card, Forms>;
 
 /// What a row may look like.
-struct Forms {
-    key: i64,
-    door: i64,
+pub(crate) struct Forms {
+    pub(crate) generation: Generation,
+    pub(crate) key: i64,
+    pub(crate) door: i64,
     /// A hash of its JSON.
     json: u64,
     /// The same, while the table has a note.
@@ -96,7 +108,7 @@ struct Forms {
 
 impl Truth {
     /// What the table has or had, and what the binlog has of generations that are gone.
-    fn expected(&self) -> Expected {
+    pub(crate) fn expected(&self) -> Expected {
         let newest = self.decoder.last().map_or(0, |row| row.generation);
         let gone = self.decoder.iter().filter(|row| row.generation < newest);
         let rows = self.table.iter().chain(gone.filter_map(|row| row.fields.as_ref()));
@@ -108,7 +120,8 @@ impl Truth {
             );
             let note = self.written.notes.get(&card).map_or("none", String::as_str);
             let noted = hash(&format!("{json},\"note\":\"{note}\"}}"));
-            Some((card, Forms { key: row.key, door: row.door, json: hash(&format!("{json}}}")), noted }))
+            let json = hash(&format!("{json}}}"));
+            Some((card, Forms { generation: row.generation, key: row.key, door: row.door, json, noted }))
         });
         forms.collect()
     }
@@ -144,7 +157,7 @@ impl fmt::Display for Outcome {
         if !self.applies {
             return write!(f, "{}, {}: not applicable", self.server, self.fault);
         }
-        let Verdict { rows, missing, twice, out_of_order, silence, problems } = &self.verdict;
+        let Verdict { rows, missing, twice, out_of_order, silence, problems, .. } = &self.verdict;
         write!(
             f,
             "{}, {}: {} rounds, {rows} rows, {missing} missing, {twice} twice, {out_of_order} out of order, longest \
@@ -212,7 +225,7 @@ pub(crate) fn judge(truth: &Truth, clients: &[(String, Record)], promise: Promis
                 .written
                 .acknowledged
                 .get(&row.card)
-                .map(|since| row.at.saturating_duration_since(*since));
+                .map(|commit| row.at.saturating_duration_since(commit.at));
             verdict.silence = verdict.silence.max(wait.unwrap_or_default());
         }
     }
@@ -266,7 +279,7 @@ impl Verdict {
     fn count(
         &mut self,
         names: &Names<'_>,
-        what: &str,
+        what: &'static str,
         cards: Vec<Card>,
         sum: fn(&mut Verdict) -> &mut usize,
     ) {
@@ -274,7 +287,9 @@ impl Verdict {
         self.say(names, what, &cards);
     }
 
-    fn say(&mut self, names: &Names<'_>, what: &str, cards: &[Card]) {
+    fn say(&mut self, names: &Names<'_>, what: &'static str, cards: &[Card]) {
+        let finding = |card: &Card| Finding { client: names.client.to_owned(), what, card: *card };
+        self.findings.extend(cards.iter().map(finding));
         if !cards.is_empty() {
             let name = |card: &Card| match names.expected.get(card) {
                 Some(forms) => format!("{} through door {}", forms.key, forms.door),

@@ -5,7 +5,7 @@ use std::panic::Location;
 use std::time::Duration;
 
 /// Long enough for a machine that is busy with other tests; only a failure ever waits for it.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
 /// The outcome of `waiting`; panics, naming the caller's line, when there is none in time.
 #[track_caller]

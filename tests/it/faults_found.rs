@@ -40,6 +40,31 @@ async fn it_is_not_ready_before_the_server_has_shown_that_it_has_the_position() 
     }
 }
 
+// A client that polls, one row at a time as the worst case, and one that comes back to its stream.
+#[tokio::test]
+async fn a_row_that_is_replaced_sends_nobody_round_in_circles() {
+    for kind in servers::kinds() {
+        let mut scene = Scene::start(kind, &[], &[]).await;
+        let again = "INSERT INTO vdooropen (vid, doorno, rfsim, optime, ynopen) VALUES (1, 1, 'AGAIN', '20261120 071500', 'Y')";
+        let replace = ["BEGIN", "DELETE FROM vdooropen WHERE vid = 1", again, "COMMIT"];
+        scene.sql(&[&swipe(1), &swipe(2), &swipe(3)]).await;
+        scene.sql(&replace).await;
+        scene.sql(&[&swipe(4)]).await;
+        scene.read(5).await;
+        let (mut next, mut came) = (String::from("1-0"), Vec::new());
+        while next != "1-4" && came.len() < 9 {
+            let answer =
+                crate::site::client().get(scene.doorcast.url(&format!("/poll?since={next}&limit=1"))).send();
+            let answer = crate::deadline::deadline(answer).await.unwrap().text().await.unwrap();
+            let answer: Value = serde_json::from_str(&answer).unwrap();
+            assert_eq!(answer["gap"], Value::Null, "{kind}: {answer}");
+            came.push(answer["events"][0]["row"]["vid"].as_i64().unwrap());
+            next = answer["next"].as_str().unwrap().to_owned();
+        }
+        assert_eq!(came, [1, 2, 3, 1, 4], "{kind}");
+    }
+}
+
 #[tokio::test]
 async fn a_position_in_the_middle_of_an_event_is_made_up_for_from_the_table() {
     for kind in servers::kinds() {

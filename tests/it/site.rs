@@ -5,7 +5,6 @@ use std::{
     collections::BTreeMap,
     net::SocketAddr,
     sync::{Arc, Mutex},
-    time::Duration,
 };
 
 use doorcast::{
@@ -17,17 +16,16 @@ use doorcast::{
 };
 use tokio::{net::TcpListener, sync::Notify, task::JoinHandle, time::timeout};
 
-/// Longer than anything takes on a busy machine, shorter than a person's patience.
-const DEADLINE: Duration = Duration::from_secs(30);
+use crate::deadline::PATIENCE;
 
 /// Awaits a signal that must come.
 #[track_caller]
 pub(crate) fn within<F: Future>(what: &str, signal: F) -> impl Future<Output = F::Output> {
     let caller = std::panic::Location::caller();
     async move {
-        match timeout(DEADLINE, signal).await {
+        match timeout(PATIENCE, signal).await {
             Ok(output) => output,
-            Err(_) => panic!("{what}: not within {DEADLINE:?}, at {caller}"),
+            Err(_) => panic!("{what}: not within {PATIENCE:?}, at {caller}"),
         }
     }
 }

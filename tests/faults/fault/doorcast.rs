@@ -14,14 +14,14 @@ use crate::{stage::Stage, swipes::Format};
 pub(super) async fn kill(stage: &mut Stage, a_while: Duration) -> Result<()> {
     stage.doorcast.kill().await;
     sleep(a_while / 2).await;
-    stage.doorcast.start_again().await;
+    stage.start_doorcast_again().await;
     Ok(())
 }
 
 pub(super) async fn restart(stage: &mut Stage, a_while: Duration) -> Result<()> {
     stop(stage).await?;
     sleep(a_while / 2).await;
-    stage.doorcast.start_again().await;
+    stage.start_doorcast_again().await;
     Ok(())
 }
 
@@ -58,7 +58,7 @@ pub(super) async fn disk_full(stage: &mut Stage, a_while: Duration) -> Result<()
     sleep(Duration::from_secs(1) + a_while).await;
     stage.doorcast.kill().await;
     fs::remove_file(&temporary)?;
-    stage.doorcast.start_again().await;
+    stage.start_doorcast_again().await;
     Ok(())
 }
 

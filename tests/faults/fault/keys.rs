@@ -17,6 +17,7 @@ pub(super) async fn archive(stage: &mut Stage, a_while: Duration) -> Result<()> 
     let archive = format!("archive_{}", NEXT.fetch_add(1, Relaxed));
     let mut conn = stage.admin().await?;
     conn.query_drop("CREATE TABLE vdooropen_new LIKE vdooropen").await?;
+    stage.timeline.note(&format!("the table becomes {archive}"));
     conn.query_drop(format!("RENAME TABLE vdooropen TO {archive}, vdooropen_new TO vdooropen")).await?;
     conn.disconnect().await?;
     stage.remember(&archive).await?;
@@ -28,6 +29,7 @@ pub(super) async fn archive(stage: &mut Stage, a_while: Duration) -> Result<()> 
 pub(super) async fn truncate(stage: &mut Stage, a_while: Duration) -> Result<()> {
     stage.remember("vdooropen").await?;
     let mut conn = stage.admin().await?;
+    stage.timeline.note("the table is emptied");
     conn.query_drop("TRUNCATE TABLE vdooropen").await?;
     conn.disconnect().await?;
     sleep(a_while).await;
@@ -43,6 +45,7 @@ pub(super) async fn drop_and_create(stage: &mut Stage, a_while: Duration) -> Res
     // Where keys begin.
     let (before, after) = create.split_once(" AUTO_INCREMENT=").context("no key was given out")?;
     let after = after.trim_start_matches(|c: char| c.is_ascii_digit());
+    stage.timeline.note("the table is dropped");
     conn.query_drop("DROP TABLE vdooropen").await?;
     sleep(a_while / 4).await;
     conn.query_drop(format!("{before}{after}")).await?;

@@ -15,6 +15,7 @@ use super::doorcast::stop;
 use crate::{proxy::Way, stage::Stage};
 
 pub(super) async fn kill(stage: &mut Stage) -> Result<()> {
+    stage.timeline.note("the server is killed");
     stage.server.kill();
     stage.server.start_again().await
 }
@@ -47,7 +48,7 @@ pub(super) async fn purge(stage: &mut Stage, by_kill: bool, a_while: Duration) -
     conn.query_drop(format!("PURGE BINARY LOGS TO '{newest}'")).await?;
     conn.disconnect().await?;
     sleep(a_while / 2).await;
-    stage.doorcast.start_again().await;
+    stage.start_doorcast_again().await;
     Ok(())
 }
 
@@ -56,7 +57,7 @@ pub(super) async fn reset(stage: &mut Stage, a_while: Duration) -> Result<()> {
     sleep(a_while).await;
     stage.reset_binlogs().await?;
     sleep(a_while).await;
-    stage.doorcast.start_again().await;
+    stage.start_doorcast_again().await;
     Ok(())
 }
 
@@ -64,6 +65,7 @@ pub(super) async fn reset(stage: &mut Stage, a_while: Duration) -> Result<()> {
 /// As a rule doorcast has read what is lost; or the link has brought nothing for a moment.
 pub(super) async fn power_loss(stage: &mut Stage, random: &mut fastrand::Rng) -> Result<()> {
     if random.u8(0..4) == 0 {
+        stage.timeline.note("the link stalls");
         stage.link.set(Way::Stalled);
     }
     sleep(Duration::from_millis(random.u64(100..400))).await;
@@ -71,6 +73,7 @@ pub(super) async fn power_loss(stage: &mut Stage, random: &mut fastrand::Rng) ->
     let files = stage.binlog_files().await?;
     let paused = stage.swipes.pause().await;
     sleep(Duration::from_millis(1300)).await;
+    stage.timeline.note("the server is killed");
     stage.server.kill();
     stage.link.drop_stalled();
     drop(paused);
@@ -79,8 +82,12 @@ pub(super) async fn power_loss(stage: &mut Stage, random: &mut fastrand::Rng) ->
     let file = File::options().write(true).open(newest)?;
     let length = file.metadata()?.len();
     // The file's description of itself stays.
-    file.set_len(length.saturating_sub(random.u64(200..5000)).max(400))?;
-    stage.server.start_again().await
+    let kept = length.saturating_sub(random.u64(200..5000)).max(400);
+    file.set_len(kept)?;
+    stage.timeline.note(&format!("its binlog is cut from {length} to {kept} bytes"));
+    stage.server.start_again().await?;
+    stage.timeline.note("the server is back");
+    Ok(())
 }
 
 /// A server with the same data stands at the address, with another identity. It has the binlog files too, or

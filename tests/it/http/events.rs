@@ -40,6 +40,23 @@ async fn rows_arrive_as_messages() {
     );
 }
 
+// A REPLACE brings an id once more. A ping behind it names that place, for a stream that is cut there.
+#[tokio::test]
+async fn a_stream_goes_on_behind_a_row_that_came_again() {
+    let site = Site::start().await;
+    site.publish([1, 2]);
+    let mut events = greeted(&site, "/events").await;
+    site.publish([1]);
+    let row = events.next().await.unwrap();
+    assert_eq!((&*row.name, row.id.as_deref()), ("", Some("1-1")));
+    let ping = events.next().await.unwrap();
+    assert_eq!(ping.name, "ping");
+    let place = ping.id.unwrap();
+    site.publish([3]);
+    let mut events = greeted(&site, &format!("/events?since={place}")).await;
+    assert_eq!(events.next().await.unwrap().id.as_deref(), Some("1-3"));
+}
+
 // No proxy may keep, change or hold back a stream, and no other site may read it.
 #[tokio::test]
 async fn the_head_of_a_stream_comes_at_once() {

@@ -30,6 +30,20 @@ async fn one_row_at_a_time_in_commit_order() {
     assert_eq!(answer.body.as_bytes(), swipe(3, 1, "Y").json);
 }
 
+// That page can only name a key: told one twice, it would go on behind the first of the two for ever.
+#[tokio::test]
+async fn a_row_that_came_again_is_passed_over() {
+    let site = Site::start().await;
+    site.publish([1, 2, 3, 2, 4]);
+    let mut shown = vec![];
+    let mut maxvid = 1;
+    while maxvid != 4 {
+        maxvid = vid(&site, maxvid).await.as_i64().unwrap();
+        shown.push(maxvid);
+    }
+    assert_eq!(shown, [2, 3, 4]);
+}
+
 // A page that was away for long is served from the table.
 #[tokio::test]
 async fn an_old_page_that_was_away_is_served_from_the_table() {

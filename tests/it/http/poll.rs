@@ -69,6 +69,21 @@ async fn polls_in_a_row_give_each_row_once() {
     assert_eq!(all, expected.map(|key| format!("1-{key}")));
 }
 
+// A REPLACE brings an id once more: `next` names that place, so that nobody goes round in circles.
+#[tokio::test]
+async fn a_poll_goes_on_behind_a_row_that_came_again() {
+    let site = Site::start().await;
+    site.publish([1, 2, 3, 2]);
+    let answer = get_json(&site, "/poll?since=1-2").await;
+    assert_eq!(ids(&answer), ["1-3", "1-2"]);
+    let next = answer["next"].as_str().unwrap();
+    let nothing = get_json(&site, &format!("/poll?since={next}&timeout=0.1")).await;
+    assert_eq!((ids(&nothing).len(), &nothing["next"]), (0, &answer["next"]));
+    site.publish([4]);
+    let answer = get_json(&site, &format!("/poll?since={next}")).await;
+    assert_eq!((ids(&answer), &answer["next"]), (vec!["1-4"], &json!("1-4")));
+}
+
 // A gap comes with the rows behind it, or with the head where the id was ahead.
 #[tokio::test]
 async fn a_poll_tells_a_gap() {
