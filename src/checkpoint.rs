@@ -102,6 +102,8 @@ pub struct SavedXa {
     pub keys: Vec<(Key, Key)>,
     /// Whether it may have written to the table.
     pub ours: bool,
+    /// Whether it is certain to have inserted rows whose keys are not known.
+    pub certain: bool,
 }
 
 /// Rows that the binlog will bring again, up to a place in it.
@@ -357,7 +359,12 @@ pub(crate) mod tests {
             holes: Some(SavedHoles { floor: None, runs: vec![(-7, -5)] }),
             begins_with_the_next: false,
             read_ahead: Some(ReadAhead { keys: vec![(9, 9)], until: Some("bin.000001:90".into()) }),
-            prepared: vec![SavedXa { xid: "X'61',X'',1".into(), keys: vec![(8, 8)], ours: true }],
+            prepared: vec![SavedXa {
+                xid: "X'61',X'',1".into(),
+                keys: vec![(8, 8)],
+                ours: true,
+                certain: false,
+            }],
             replica_id: 1 << 31,
             saved_at_ms: 1_700_000_000_000,
             at_rest: true,

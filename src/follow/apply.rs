@@ -71,7 +71,7 @@ impl Follower {
                 let most = if self.ahead.keys.is_empty() { Expected::Rows } else { Expected::Perhaps };
                 let expected = commit.expected.min(most);
                 let keys = commit.insert_ids;
-                self.looks.ask(why.names_table(), keys, expected, before.clone(), commit.committed_ms);
+                self.looks.ask(why, keys, expected, before.clone(), commit.committed_ms);
             } else {
                 self.looks.put_off(commit.committed_ms);
             }

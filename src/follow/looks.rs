@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use crate::{
     id::Key,
-    tail::{Expected, position::Position},
+    tail::{Expected, Reread, position::Position},
 };
 
 /// Looks after a transaction that has written to the table, from its arrival on.
@@ -51,6 +51,19 @@ struct Waiting {
     expected: Expected,
     /// Rows were found since it came, perhaps its own.
     found: bool,
+    /// Its text does not say that it is about other things, such as an UPDATE.
+    certain: bool,
+}
+
+/// How far a look goes below the greatest key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Reach {
+    /// To what came last.
+    Most,
+    /// As far as one SELECT does.
+    Near,
+    /// To all that may be news.
+    All,
 }
 
 /// How looking for transactions has ended.
@@ -83,7 +96,7 @@ impl Looks {
     /// The rows of a transaction are to be found in the table. `before` is the position before it.
     pub(super) fn ask(
         &mut self,
-        ours: bool,
+        why: Reread,
         keys: Vec<Key>,
         expected: Expected,
         before: Position,
@@ -91,12 +104,25 @@ impl Looks {
     ) {
         self.committed_ms = committed_ms;
         let arrived = Instant::now();
+        let ours = why.names_table();
+        let is_silent = keys.is_empty() && expected == Expected::Nothing;
+        let certain = ours && !(why == Reread::Statement && is_silent);
         if !ours && self.waiting.iter().any(|other| !other.ours && other.looks == 0) {
             return; // the same look serves both, and it does not hold up any position
         }
         let commit = self.commits;
         let found = false;
-        self.waiting.push_back(Waiting { commit, before, arrived, looks: 0, keys, ours, expected, found });
+        self.waiting.push_back(Waiting {
+            commit,
+            before,
+            arrived,
+            looks: 0,
+            keys,
+            ours,
+            expected,
+            found,
+            certain,
+        });
     }
 
     /// The same for a transaction that does not name the table, once the binlog has been read to where it was.
@@ -108,7 +134,7 @@ impl Looks {
     /// What was put off is due. `at` is the position now.
     pub(super) fn ask_put_off(&mut self, at: &Position) {
         if let Some(committed_ms) = self.put_off_ms.take() {
-            self.ask(false, Vec::new(), Expected::Nothing, at.clone(), committed_ms);
+            self.ask(Reread::OtherStatement, Vec::new(), Expected::Nothing, at.clone(), committed_ms);
         }
     }
 
@@ -124,11 +150,13 @@ impl Looks {
         Some(self.last.map_or(next, |last| next.max(last + apart)))
     }
 
-    /// Whether a look at `now` is the last one for a transaction: then it must look for everything.
-    pub(super) fn is_last(&self, now: Instant) -> bool {
+    /// How far a look at `now` must reach: to all that may be news if it is the last one for a transaction that
+    /// inserted rows, for what can be known.
+    pub(super) fn reach(&self, now: Instant) -> Reach {
         let last =
-            |waiting: &Waiting| waiting.steps().last().is_some_and(|wait| waiting.arrived + *wait <= now);
-        self.waiting.iter().any(last)
+            |waiting: &&Waiting| waiting.steps().last().is_some_and(|wait| waiting.arrived + *wait <= now);
+        let reach = |waiting: &Waiting| if waiting.certain { Reach::All } else { Reach::Near };
+        self.waiting.iter().filter(last).map(reach).max().unwrap_or(Reach::Most)
     }
 
     /// Whether something is looked for that may have a key less than `first`, and will be over with the first look
@@ -151,7 +179,7 @@ impl Looks {
     pub(super) fn looked(&mut self, began: Instant, known: impl Fn(Key) -> bool) -> Outcome {
         let mut outcome = Outcome::default();
         self.last = Some(began);
-        let for_all = self.is_last(began);
+        let for_all = self.reach(began) > Reach::Most;
         for waiting in &mut self.waiting {
             let due = waiting.steps().iter().take_while(|wait| waiting.arrived + **wait <= began).count();
             waiting.looks = waiting.looks.max(due).max(1);
@@ -243,7 +271,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_statement_is_looked_for_until_its_key_is_seen() {
         let mut looks = Looks::default();
-        looks.ask(true, vec![7], Expected::Nothing, at(4), 1000);
+        looks.ask(Reread::Statement, vec![7], Expected::Nothing, at(4), 1000);
         let start = Instant::now();
         let seen_from = start + Duration::from_millis(20);
         let times = look_on(&mut looks, start, |key| key == 7 && Instant::now() >= seen_from).await;
@@ -254,7 +282,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn one_with_unknown_keys_is_looked_for_during_a_second() {
         let mut looks = Looks::default();
-        looks.ask(true, vec![], Expected::Nothing, at(4), 1000);
+        looks.ask(Reread::Statement, vec![], Expected::Nothing, at(4), 1000);
         assert_eq!(look_on(&mut looks, Instant::now(), |_| true).await, [1, 6, 25, 100, 300, 1000]);
     }
 
@@ -267,7 +295,10 @@ mod tests {
             (Expected::Nothing, false, Outcome { in_doubt: true, ..Outcome::default() }),
         ] {
             let mut looks = Looks::default();
-            looks.ask(true, vec![], expected, at(4), 1000);
+            looks.ask(Reread::Statement, vec![], expected, at(4), 1000);
+            let reach = if expected == Expected::Nothing { Reach::Near } else { Reach::All };
+            assert_eq!(looks.reach(Instant::now()), Reach::Most);
+            assert_eq!(looks.reach(Instant::now() + Duration::from_secs(1)), reach);
             let mut outcomes = Vec::new();
             while let Some(due) = looks.due() {
                 tokio::time::sleep_until(due).await;
@@ -287,7 +318,7 @@ mod tests {
         let start = Instant::now();
         let mut count = 0;
         for _ in 0..1000 {
-            looks.ask(false, vec![], Expected::Nothing, at(4), 1000);
+            looks.ask(Reread::OtherStatement, vec![], Expected::Nothing, at(4), 1000);
             tokio::time::advance(Duration::from_millis(1)).await;
             if looks.due().is_some_and(|due| due <= Instant::now()) {
                 looks.looked(Instant::now(), |_| false);
@@ -303,10 +334,10 @@ mod tests {
     async fn a_restart_begins_before_the_oldest_that_waits_and_tells_nothing_twice() {
         let mut looks = Looks::default();
         looks.told([1].into_iter());
-        looks.ask(true, vec![5], Expected::Nothing, at(100), 1000);
+        looks.ask(Reread::Statement, vec![5], Expected::Nothing, at(100), 1000);
         looks.passed();
         looks.told([2].into_iter());
-        looks.ask(true, vec![6], Expected::Nothing, at(200), 1000);
+        looks.ask(Reread::Statement, vec![6], Expected::Nothing, at(200), 1000);
         looks.passed();
         looks.told([3].into_iter());
         let (position, told) = looks.hold().unwrap();

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
-use super::{BATCH, Follower, Unlogged, ended::Ended};
+use super::{BATCH, Follower, Unlogged, ended::Ended, looks::Reach};
 use crate::{
     id::Key,
     link::{Server, binlog_end},
@@ -25,12 +25,17 @@ impl Follower {
         self.status.table_reads.add(1);
         let began = Instant::now();
         let committed_ms = Some(self.looks.committed_ms());
-        // Once for each transaction all that may be news, however old its key.
         let most = self.keys.most_news();
-        let ranges = if self.looks.is_last(began) || self.looks.wants_below(most.0) {
-            self.keys.all_news()
-        } else {
-            vec![most]
+        let wants_below = self.looks.wants_below(most.0);
+        let ranges = match self.looks.reach(began) {
+            Reach::Most if !wants_below => vec![most],
+            Reach::Near if !wants_below => {
+                // What is below that is found by the sweep.
+                let mut ranges = self.keys.all_news();
+                ranges.split_off(ranges.len().saturating_sub(RANGES))
+            }
+            // Once for each transaction all that may be news, however old its key.
+            _ => self.keys.all_news(),
         };
         let mut found = self.read_news(ranges, server, table, committed_ms).await?;
         let held = self.looks.hold().is_some();

@@ -8,7 +8,7 @@ use super::Follower;
 use crate::{
     checkpoint::SavedXa,
     id::Key,
-    tail::{Commit, Expected, Xa},
+    tail::{Commit, Expected, Reread, Xa},
 };
 
 /// Transactions that are remembered. Applications prepare one and commit it; so many were forgotten by theirs.
@@ -71,8 +71,8 @@ impl Follower {
         }
         let xid = match commit.xa.take() {
             None => return,
-            Some(Xa::Prepared { xid, keys, ours }) => {
-                return self.prepared.prepare(SavedXa { xid, keys, ours });
+            Some(Xa::Prepared { xid, keys, ours, certain }) => {
+                return self.prepared.prepare(SavedXa { xid, keys, ours, certain });
             }
             Some(Xa::RolledBack(xid)) => {
                 self.prepared.end(&xid);
@@ -80,17 +80,21 @@ impl Follower {
             }
             Some(Xa::Committed(xid)) => xid,
         };
-        match xid.and_then(|xid| self.prepared.end(&xid)) {
-            Some(xa) if !xa.ours => commit.reread = None,
-            Some(xa) if !xa.keys.is_empty() => {
-                for (first, last) in &xa.keys {
-                    self.keys.expect(*first, *last, |key| self.ahead.keys.contains(&key));
-                }
-                commit.insert_ids = keys_of(&xa.keys).take(SEEN_BY).collect();
-            }
+        let Some(xa) = xid.and_then(|xid| self.prepared.end(&xid)) else {
             // If nothing is found: where everything is known, it had no rows.
-            _ if self.keys.knows_all() => commit.expected = Expected::Perhaps,
-            _ => commit.expected = Expected::Rows,
+            commit.expected = if self.keys.knows_all() { Expected::Perhaps } else { Expected::Rows };
+            return;
+        };
+        for (first, last) in &xa.keys {
+            self.keys.expect(*first, *last, |key| self.ahead.keys.contains(&key));
+        }
+        commit.insert_ids = keys_of(&xa.keys).take(SEEN_BY).collect();
+        if !xa.ours {
+            commit.reread = None;
+        } else if xa.certain {
+            commit.expected = Expected::Rows;
+        } else if xa.keys.is_empty() {
+            commit.reread = Some(Reread::OtherStatement);
         }
     }
 }
@@ -104,7 +108,7 @@ mod tests {
     use super::*;
 
     fn xa(xid: &str) -> SavedXa {
-        SavedXa { xid: xid.into(), keys: vec![(1, 2)], ours: true }
+        SavedXa { xid: xid.into(), keys: vec![(1, 2)], ours: true, certain: false }
     }
 
     #[test]

@@ -51,6 +51,8 @@ pub enum Xa {
         keys: Vec<(Key, Key)>,
         /// Whether it may have written to the table.
         ours: bool,
+        /// Whether it is certain to have inserted rows whose keys are not known.
+        certain: bool,
     },
     /// Its rows are to be seen; `None`: of one whose id is in a form that no server is known to write.
     Committed(Option<String>),

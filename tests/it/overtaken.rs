@@ -87,6 +87,21 @@ async fn head(scene: &Scene) -> String {
 /// A server that gives every second key only, so that doorcast has to forget which of the low ones did not come.
 const EVERY_SECOND: [&str; 2] = ["--auto-increment-increment=2", "--binlog-format=STATEMENT"];
 
+/// Waits until what was logged so far has been looked for to the end: a row that was told is put in the table again,
+/// by a statement that need not insert any.
+async fn looked_in_vain(scene: &Scene) {
+    let mut conn = session(scene).await;
+    let last: Option<i64> = conn.query_first("SELECT MAX(vid) FROM vdooropen").await.unwrap();
+    let last = last.unwrap();
+    for sql in [
+        format!("DELETE FROM vdooropen WHERE vid = {last}"),
+        format!("INSERT IGNORE INTO vdooropen SELECT {last}, 7, '00A1', '20261120 071500', 'Y'"),
+    ] {
+        conn.query_drop(sql).await.unwrap();
+    }
+    scene.doorcast.logged("no rows were found of statements that need not have inserted any").await;
+}
+
 /// Prepares one row under an XA id.
 async fn prepare(conn: &mut Conn, xid: &str, row: &str) {
     for sql in [&format!("XA START '{xid}'"), row, &format!("XA END '{xid}'"), &format!("XA PREPARE '{xid}'")]
@@ -99,9 +114,13 @@ async fn prepare(conn: &mut Conn, xid: &str, row: &str) {
 async fn a_prepared_xa_transaction_that_very_many_rows_overtook_is_found() {
     for kind in servers::kinds() {
         for statements in [false, true] {
+            if statements && kind == "mysql-5.6" {
+                continue; // it logs no PREPARE: this is a statement like others
+            }
             let mut scene = Scene::start(kind, &EVERY_SECOND, &[]).await;
             let mut slow = session(&scene).await;
             let mut fast = session(&scene).await;
+            scene.sql(&["CREATE TABLE other (a INT)"]).await;
             if !statements {
                 for conn in [&mut slow, &mut fast] {
                     conn.query_drop("SET SESSION binlog_format = ROW").await.unwrap();
@@ -111,11 +130,19 @@ async fn a_prepared_xa_transaction_that_very_many_rows_overtook_is_found() {
             prepare(&mut fast, "undone", &swipe(2)).await;
             fast.query_drop("XA ROLLBACK 'undone'").await.unwrap();
             overtake(&mut scene).await;
-            // It is looked for in vain by its key, and remembered by that alone.
+            // The checkpoint has its key.
             if kind != "mysql-5.6" {
                 scene.doorcast.kill().await;
                 scene.doorcast.start_again().await;
             }
+            // Those that have nothing to do with the table are not missed.
+            prepare(&mut fast, "other", "INSERT INTO other VALUES (1)").await;
+            fast.query_drop("XA COMMIT 'other'").await.unwrap();
+            fast.query_drop("XA START 'once'").await.unwrap();
+            fast.query_drop("INSERT INTO other VALUES (2)").await.unwrap();
+            fast.query_drop("XA END 'once'").await.unwrap();
+            fast.query_drop("XA COMMIT 'once' ONE PHASE").await.unwrap();
+            looked_in_vain(&scene).await;
             slow.query_drop("XA COMMIT 'slow'").await.unwrap();
             scene.read(MANY + 1).await;
             let breaks = scene.status().await["breaks"].clone();

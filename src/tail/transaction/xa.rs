@@ -5,7 +5,7 @@
 
 use mysql_async::binlog::events::Event;
 
-use super::{Assembler, Commit, Step};
+use super::{Assembler, Commit, Expected, Reread, Step};
 use crate::{checkpoint::to_runs, tail::commit::Xa};
 
 /// A transaction's id is at most 128 bytes, as text two characters for each.
@@ -23,7 +23,12 @@ impl Assembler {
         keys.sort_unstable();
         keys.dedup();
         let ours = !keys.is_empty() || prepared.reread.is_some();
-        let xa = xid(event.data()).map(|xid| Xa::Prepared { xid, keys: to_runs(keys), ours });
+        let certain = match prepared.reread {
+            None | Some(Reread::OtherStatement) => false,
+            Some(Reread::Statement) => prepared.expected == Expected::Rows,
+            Some(_) => true,
+        };
+        let xa = xid(event.data()).map(|xid| Xa::Prepared { xid, keys: to_runs(keys), ours, certain });
         self.commit_with(event, xa)
     }
 
