@@ -163,12 +163,17 @@ impl Follower {
     }
 
     pub(super) fn begin_epoch(&mut self, reason: &'static str) {
+        let unlogged = self.tell_unlogged();
         self.keys.begin_epoch();
         self.ahead = Ahead::default();
-        self.unlogged = None;
         self.sample = None;
-        if self.looks.give_up() {
-            let reason = "rows were inserted by statements, and removed before they could be read";
+        let by_statements = self.looks.give_up();
+        if by_statements || unlogged {
+            let reason = if by_statements {
+                "rows were inserted by statements, and removed before they could be read"
+            } else {
+                "rows were not in the binlog, and removed before they could be read"
+            };
             warn!(reason, "rows are lost");
             self.feed.mark_gap(reason.into());
             self.status.breaks.add(1);

@@ -143,6 +143,11 @@ impl Looks {
         self.waiting.iter().any(|waiting| waiting.ours && waiting.looks == 0)
     }
 
+    /// Whether every transaction has been looked for at least once.
+    pub(super) fn has_looked_for_all(&self) -> bool {
+        self.waiting.iter().all(|waiting| waiting.looks > 0)
+    }
+
     /// When to look next.
     pub(super) fn due(&self) -> Option<Instant> {
         let next = self.waiting.iter().filter_map(Waiting::next).min()?;

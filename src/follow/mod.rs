@@ -18,7 +18,12 @@ mod saver;
 mod seed;
 mod session;
 
-use std::{collections::HashSet, ops::RangeInclusive, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    ops::RangeInclusive,
+    sync::Arc,
+    time::Duration,
+};
 
 use tokio::{
     sync::{mpsc, watch},
@@ -32,6 +37,7 @@ use crate::{
     feed::{Feed, history::HistoryRequest},
     id::Key,
     link::{Identity, Link},
+    row::EncodedRow,
     status::{self, Status, now_ms},
     tail::{
         TableName,
@@ -148,6 +154,11 @@ struct Unlogged {
     keys: HashSet<Key>,
     /// Where the binlog ended when they had been seen: what has not come up to there was not logged.
     until: FileOffset,
+    /// The rows, unless they are many: the table may be emptied before they are told.
+    rows: HashMap<Key, EncodedRow>,
+    /// What was not logged, and had gone when it was to be told: deleted, or the binlog is about to say that the
+    /// table was emptied.
+    gone: Vec<Key>,
 }
 
 /// Bounds what a checkpoint can make us allocate.

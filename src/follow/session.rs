@@ -211,9 +211,10 @@ impl Follower {
     ) -> ReadError {
         let mut caught_up = false;
         let mut quiet = false;
-        // Where it was to be read to is a place on the connection before, perhaps of another server.
-        self.unlogged = None;
+        self.keep_certainly_unlogged();
         let mut swept = Instant::now();
+        // What the first sweep finds, the second tells as soon as the binlog has been read that far.
+        let mut sweep_again = false;
         let mut saved = Instant::now();
         let mut moved = true;
         let mut save_each = if self.starts_in_vain > 1 { SAVED_ONE_BY_ONE } else { 0 };
@@ -227,12 +228,26 @@ impl Follower {
                 && !self.looks.has_unlooked()
                 && tail.at().map_or(quiet, |at| at.reaches(target))
             {
+                // A server that lost power may have lost the end of its binlog before we had read it. Then its rows are
+                // in the table alone, until that is emptied.
+                if let Err(ended) = self.sweep(server, table).await {
+                    tail.close().await;
+                    return ended.into();
+                }
+                (swept, sweep_again) = (Instant::now(), self.unlogged.is_some());
                 caught_up = true;
                 backoff.reset();
                 self.caught_up();
                 if save_each > 0 {
                     save_each = 0;
                     self.saver.save(self.checkpoint()).await;
+                }
+            }
+            if sweep_again && self.looks.has_looked_for_all() && self.has_read_unlogged() {
+                (swept, sweep_again) = (Instant::now(), false);
+                if let Err(ended) = self.sweep(server, table).await {
+                    tail.close().await;
+                    return ended.into();
                 }
             }
             let due = self.looks.due();

@@ -1,14 +1,19 @@
 //! What `scripts/faults` found, each reduced to the least that shows it.
 
+use std::fs::File;
+
 use doorcast::checkpoint::CheckpointFile;
 use mysql_async::prelude::Queryable;
 use serde_json::Value;
 
 use crate::{
+    binlog::position,
+    deadline::deadline,
     process::Doorcast,
+    proxy::Way,
     recovery::purge,
     scene::{Scene, swipe, url},
-    servers,
+    servers::{self, each_kind},
 };
 
 /// The keys that a poll with this id answers with, and the gap that it tells of.
@@ -288,4 +293,46 @@ async fn a_row_that_was_told_ahead_is_not_told_again_after_a_kill() {
         }
         scene.every_row_of_the_table_came_once().await;
     }
+}
+
+/// The end of the binlog had not come to us, nor to the disk, when the server lost power; the rows had.
+#[tokio::test]
+async fn rows_that_the_binlog_lost_are_told_before_the_table_is_emptied_or_said_to_be_lost() {
+    each_kind(async |kind| {
+        let (mut scene, proxy) = Scene::behind_proxy(kind, &[], &["--db-heartbeat", "3600"]).await;
+        scene.sql(&[&swipe(1)]).await;
+        scene.read(1).await;
+        let (file, end) = position(&scene.server, &mut scene.conn).await;
+        proxy.set_for_all(Way::Closed);
+        scene.doorcast.logged("the link to the server is down").await;
+        scene.sql(&[&swipe(2), &swipe(3)]).await;
+        // InnoDB's log is written up to here: what it has prepared and the binlog does not have is rolled back.
+        scene.sql(&["SET sql_log_bin=0", "CREATE TABLE other (id INT PRIMARY KEY)"]).await;
+        scene.server.kill();
+        File::options().write(true).open(scene.server.data().join(file)).unwrap().set_len(end).unwrap();
+        scene.server.start_again().await.unwrap();
+        proxy.set_for_all(Way::Open);
+        deadline(async {
+            while scene.doorcast.log().matches("\"following\"").count() < 2 {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+        scene.reconnect().await;
+        let there: Vec<u64> = scene.conn.query("SELECT doorno FROM vdooropen ORDER BY vid").await.unwrap();
+        assert_eq!(there, [1, 2, 3], "{kind}");
+        scene.sql(&["TRUNCATE vdooropen", &swipe(4)]).await;
+        let (mut doors, mut has_gap, mut since) = (Vec::new(), false, "1-1".to_owned());
+        while doors.last() != Some(&4) {
+            let answer = scene.doorcast.url(&format!("/poll?since={since}&timeout=1"));
+            let answer = crate::site::client().get(answer).send().await.unwrap().text().await.unwrap();
+            let answer: Value = serde_json::from_str(&answer).unwrap();
+            let events = answer["events"].as_array().unwrap().iter();
+            doors.extend(events.map(|event| event["row"]["doorno"].as_u64().unwrap()));
+            has_gap |= !answer["gap"].is_null();
+            since = answer["next"].as_str().unwrap().to_owned();
+        }
+        assert!(doors == [2, 3, 4] || has_gap, "{kind}: {doors:?}");
+    })
+    .await;
 }
