@@ -130,9 +130,13 @@ async fn a_prepared_xa_transaction_that_very_many_rows_overtook_is_found() {
             prepare(&mut fast, "undone", &swipe(2)).await;
             fast.query_drop("XA ROLLBACK 'undone'").await.unwrap();
             overtake(&mut scene).await;
-            // The checkpoint has its key.
             if kind != "mysql-5.6" {
-                scene.doorcast.kill().await;
+                // After a kill the binlog brings the PREPARE again; after a stop only the checkpoint has it.
+                if statements {
+                    scene.doorcast.kill().await;
+                } else {
+                    assert!(scene.doorcast.stop().await.success());
+                }
                 scene.doorcast.start_again().await;
             }
             // Those that have nothing to do with the table are not missed.
