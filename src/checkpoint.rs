@@ -69,6 +69,9 @@ pub struct Checkpoint {
     /// Starts from here that ended before anything more had been read.
     #[serde(default)]
     pub starts_in_vain: u32,
+    /// When the first of them was, in Unix milliseconds.
+    #[serde(default)]
+    pub vain_since_ms: Option<u64>,
 }
 
 /// A [`Position`] as text.
@@ -369,6 +372,7 @@ pub(crate) mod tests {
             saved_at_ms: 1_700_000_000_000,
             at_rest: true,
             starts_in_vain: 2,
+            vain_since_ms: Some(1_700_000_000_000),
             sample: Some(Sample { columns: 7, rows: vec![(5, 0xffff)] }),
         }
     }
@@ -391,7 +395,7 @@ pub(crate) mod tests {
     #[test]
     fn one_of_a_doorcast_that_knew_less_is_read() {
         let mut old = serde_json::to_value(sample(6)).unwrap();
-        for later in ["holes", "prepared", "sample", "at_rest", "starts_in_vain"] {
+        for later in ["holes", "prepared", "sample", "at_rest", "starts_in_vain", "vain_since_ms"] {
             old.as_object_mut().unwrap().remove(later).unwrap();
         }
         let body = serde_json::value::to_raw_value(&old).unwrap();

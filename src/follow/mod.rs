@@ -135,6 +135,8 @@ pub struct Follower {
     unreadable: Option<(FileOffset, u32)>,
     /// Starts from the position that ended before anything more had been read, with this one.
     starts_in_vain: u32,
+    /// When the first of them was, in Unix milliseconds.
+    vain_since_ms: u64,
     /// Of rows that were told before this run, until it has caught up.
     sample: Option<Sample>,
     stop: watch::Receiver<bool>,
@@ -206,6 +208,7 @@ impl Follower {
             told_is_known: true,
             unreadable: None,
             starts_in_vain: 0,
+            vain_since_ms: 0,
             sample: None,
             stop,
         };
@@ -229,6 +232,7 @@ impl Follower {
         self.told_is_known = checkpoint.at_rest;
         if !checkpoint.at_rest {
             self.starts_in_vain = checkpoint.starts_in_vain.saturating_add(1);
+            self.vain_since_ms = checkpoint.vain_since_ms.unwrap_or_else(now_ms);
         }
         self.keys = Keys::restore(&checkpoint, capacity);
         self.server = Some(checkpoint.server);
@@ -263,6 +267,7 @@ impl Follower {
             self.saver.offer(self.checkpoint().map(|checkpoint| Checkpoint {
                 at_rest,
                 starts_in_vain: 0,
+                vain_since_ms: None,
                 ..checkpoint
             }));
         }
@@ -341,6 +346,7 @@ impl Follower {
             saved_at_ms: now_ms(),
             at_rest: false,
             starts_in_vain: self.starts_in_vain,
+            vain_since_ms: (self.starts_in_vain > 0).then_some(self.vain_since_ms),
         })
     }
 }

@@ -197,6 +197,7 @@ mod tests {
             saved_at_ms: 0,
             at_rest: false,
             starts_in_vain: 0,
+            vain_since_ms: None,
             sample: None,
         }
     }

@@ -44,6 +44,9 @@ const READINGS: u32 = 3;
 /// what the header of a compressed transaction claims, before anybody can look at it.
 const STARTS_IN_VAIN: u32 = 8;
 
+/// And for so long: whoever kills us faster than we can start is not what we read.
+const VAIN_FOR_MS: u64 = 120_000;
+
 /// After more than one start in vain, so many commits are saved one by one, and the end of the binlog too:
 /// somebody who kills us again and again is not what ends us, and what does is near, for a checkpoint is a second
 /// old at most.
@@ -71,7 +74,7 @@ impl Follower {
         self.feed.set_columns(Arc::clone(table.layout().names()));
         for _ in 0..=RECOVERIES {
             let start = self.begin(&server, &end, earliest.take(), &mut table).await?;
-            let lost = if self.starts_in_vain >= STARTS_IN_VAIN {
+            let lost = if self.is_in_vain() {
                 ReadError::Lost("doorcast ended again and again while it read what comes there".into())
             } else {
                 match self.open_tail(&server, &start, &table).await {
@@ -85,6 +88,12 @@ impl Follower {
             }
         }
         Err(Ended::Passing("the position was lost again and again".into()))
+    }
+
+    /// Whether it is no use to begin at the position once more.
+    fn is_in_vain(&self) -> bool {
+        let since = now_ms().saturating_sub(self.vain_since_ms);
+        self.starts_in_vain >= STARTS_IN_VAIN && since >= VAIN_FOR_MS
     }
 
     fn greet(&mut self, server: &Server, end: &Position) {
