@@ -205,7 +205,12 @@ impl Keys {
     /// What is news is in this range as a rule: it takes a transaction that others overtook by many rows for
     /// it not to be.
     pub(super) fn most_news(&self) -> (Key, Key) {
-        let first = self.next().saturating_sub(OVERLAP);
+        self.news_above(OVERLAP)
+    }
+
+    /// The range of keys from `below` under the greatest on, as far as anything there may be news.
+    pub(super) fn news_above(&self, below: Key) -> (Key, Key) {
+        let first = self.next().saturating_sub(below);
         (self.holes.floor().map_or(first, |floor| first.max(floor.saturating_add(1))), Key::MAX)
     }
 

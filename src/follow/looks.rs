@@ -32,6 +32,9 @@ const AFTER_OTHERS: [Duration; 3] =
 const APART_OURS: Duration = Duration::from_millis(5);
 /// The same for transactions that do not name the table: most of them have nothing to do with it.
 const APART_OTHERS: Duration = Duration::from_millis(80);
+/// At least so long between two looks that reach far, and ten times as long as the one before took: they read many
+/// keys, and one serves all that wait for it.
+const APART_FAR: Duration = Duration::from_millis(300);
 
 /// A transaction whose rows the table must tell.
 #[derive(Debug)]
@@ -82,6 +85,8 @@ pub(super) struct Outcome {
 pub(super) struct Looks {
     waiting: VecDeque<Waiting>,
     last: Option<Instant>,
+    /// The next look that reaches far is not before this.
+    far_from: Option<Instant>,
     /// Commits taken over while somebody waits.
     commits: u64,
     /// Rows told since the oldest one that waits, with the number of their commit.
@@ -150,7 +155,11 @@ impl Looks {
 
     /// When to look next.
     pub(super) fn due(&self) -> Option<Instant> {
-        let next = self.waiting.iter().filter_map(Waiting::next).min()?;
+        let next = self.waiting.iter().filter_map(|waiting| {
+            let next = waiting.next()?;
+            Some(if waiting.wants_last() { self.far_from.map_or(next, |far| far.max(next)) } else { next })
+        });
+        let next = next.min()?;
         let apart = if self.waiting.iter().any(|waiting| waiting.ours) { APART_OURS } else { APART_OTHERS };
         Some(self.last.map_or(next, |last| next.max(last + apart)))
     }
@@ -158,19 +167,18 @@ impl Looks {
     /// How far a look at `now` must reach: to all that may be news if it is the last one for a transaction that
     /// inserted rows, for what can be known.
     pub(super) fn reach(&self, now: Instant) -> Reach {
+        if self.far_from.is_some_and(|far| now < far) {
+            return Reach::Most;
+        }
         let last =
             |waiting: &&Waiting| waiting.steps().last().is_some_and(|wait| waiting.arrived + *wait <= now);
         let reach = |waiting: &Waiting| if waiting.certain { Reach::All } else { Reach::Near };
         self.waiting.iter().filter(last).map(reach).max().unwrap_or(Reach::Most)
     }
 
-    /// Whether something is looked for that may have a key less than `first`, and will be over with the first look
-    /// that finds part of it.
+    /// Whether a key is looked for that is less than `first`.
     pub(super) fn wants_below(&self, first: Key) -> bool {
-        self.waiting.iter().any(|waiting| {
-            let has_others = !waiting.keys.is_empty() && waiting.expected != Expected::Nothing;
-            has_others || waiting.keys.iter().any(|key| *key < first)
-        })
+        self.waiting.iter().any(|waiting| waiting.keys.iter().any(|key| *key < first))
     }
 
     /// Rows were found that the binlog may not bring.
@@ -184,18 +192,24 @@ impl Looks {
     pub(super) fn looked(&mut self, began: Instant, known: impl Fn(Key) -> bool) -> Outcome {
         let mut outcome = Outcome::default();
         self.last = Some(began);
-        let for_all = self.reach(began) > Reach::Most;
+        let far = self.reach(began) > Reach::Most;
+        if far {
+            let now = Instant::now();
+            self.far_from = Some(now + APART_FAR.max(10 * now.saturating_duration_since(began)));
+        }
         for waiting in &mut self.waiting {
+            let most = waiting.steps().len() - usize::from(!far);
             let due = waiting.steps().iter().take_while(|wait| waiting.arrived + **wait <= began).count();
-            waiting.looks = waiting.looks.max(due).max(1);
-            if for_all && !waiting.ours && due + 1 >= waiting.steps().len() {
+            waiting.looks = waiting.looks.max(due.min(most)).max(1);
+            if far && !waiting.ours && due + 1 >= waiting.steps().len() {
                 waiting.looks = waiting.steps().len(); // what it did was old enough to be seen
             }
         }
         self.waiting.retain(|waiting| {
-            let seen = waiting.looks > 0 && waiting.keys.iter().any(|key| known(*key));
+            // What has other rows beside those of known keys is looked for to the end.
+            let seen = waiting.expected == Expected::Nothing && waiting.keys.iter().any(|key| known(*key));
             let goes_on = !seen && waiting.looks < waiting.steps().len();
-            outcome.in_doubt |= waiting.ours && !seen && !goes_on;
+            outcome.in_doubt |= waiting.ours && !waiting.keys.iter().any(|key| known(*key)) && !goes_on;
             // If its keys are known and not there, it was deleted again.
             if !goes_on && !waiting.found && waiting.keys.is_empty() {
                 outcome.lost += usize::from(waiting.expected == Expected::Rows);
@@ -238,7 +252,7 @@ impl Looks {
     /// The table is another one now: nothing will be found any more. Whether somebody waited in vain.
     pub(super) fn give_up(&mut self) -> bool {
         let in_vain = self.waiting.iter().any(|waiting| waiting.ours);
-        *self = Looks { last: self.last, ..Looks::default() };
+        *self = Looks { last: self.last, far_from: self.far_from, ..Looks::default() };
         in_vain
     }
 }
@@ -246,6 +260,11 @@ impl Looks {
 impl Waiting {
     fn steps(&self) -> &'static [Duration] {
         if self.ours { &AFTER_OURS } else { &AFTER_OTHERS }
+    }
+
+    /// Whether only its last look is left, the one that reaches far.
+    fn wants_last(&self) -> bool {
+        self.looks + 1 >= self.steps().len()
     }
 
     fn next(&self) -> Option<Instant> {
@@ -333,6 +352,27 @@ mod tests {
         assert_eq!(start.elapsed(), Duration::from_secs(1));
         assert!((5..=20).contains(&count), "{count}");
         assert!(looks.hold().is_none(), "they hold no position");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn looks_that_reach_far_are_few_however_many_wait_for_them() {
+        let mut looks = Looks::default();
+        let start = Instant::now();
+        let (mut asked, mut far) = (0, 0);
+        loop {
+            if start.elapsed() < Duration::from_secs(3) {
+                looks.ask(Reread::Statement, vec![], Expected::Perhaps, at(4), 1000);
+                asked += 1;
+            }
+            tokio::time::advance(Duration::from_millis(10)).await;
+            let Some(due) = looks.due() else { break };
+            if due <= Instant::now() {
+                far += usize::from(looks.reach(Instant::now()) > Reach::Most);
+                looks.looked(Instant::now(), |_| false);
+            }
+        }
+        assert!(asked == 300 && (8..=12).contains(&far), "{far} of {asked}");
+        assert!(start.elapsed() < Duration::from_millis(4500), "{:?}", start.elapsed());
     }
 
     #[tokio::test(start_paused = true)]

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
-use super::{BATCH, Follower, Unlogged, ended::Ended, looks::Reach, seed::rows_with};
+use super::{BATCH, Follower, Unlogged, ended::Ended, keys::OVERLAP, looks::Reach, seed::rows_with};
 use crate::{
     id::Key,
     link::{Server, binlog_end},
@@ -15,6 +15,12 @@ use crate::{
 
 /// Keys of one SELECT. More than there are in most looks, so that a look is one SELECT as a rule.
 const PAGE: usize = 5000;
+
+/// How far below the greatest key a look for transactions reaches that need not have written to the table: one SELECT.
+const NEAR: Key = 4 * OVERLAP;
+
+/// How often a look reads what takes more than one SELECT: see [`Follower::read_news`].
+const PASSES: usize = 3;
 
 /// Ranges of keys in one SELECT.
 const RANGES: usize = 100;
@@ -29,15 +35,12 @@ impl Follower {
         let wants_below = self.looks.wants_below(most.0);
         let ranges = match self.looks.reach(began) {
             Reach::Most if !wants_below => vec![most],
-            Reach::Near if !wants_below => {
-                // What is below that is found by the sweep.
-                let mut ranges = self.keys.all_news();
-                ranges.split_off(ranges.len().saturating_sub(RANGES))
-            }
+            // What is below that is found by the sweep.
+            Reach::Near if !wants_below => vec![self.keys.news_above(NEAR)],
             // Once for each transaction all that may be news, however old its key.
             _ => self.keys.all_news(),
         };
-        let mut found = self.read_news(ranges, server, table, committed_ms).await?;
+        let mut found = self.read_news(ranges, PASSES, server, table, committed_ms).await?;
         let held = self.looks.hold().is_some();
         let keys = &self.keys;
         let outcome = self.looks.looked(began, |key| !keys.is_news(key));
@@ -45,7 +48,7 @@ impl Follower {
         if outcome.in_doubt && table.greatest_key().await?.is_some() && !self.is_same_table(table).await? {
             // Its rows have keys that came before.
             self.begin_epoch("keys are given out again");
-            let anew = self.read_news(self.keys.all_news(), server, table, committed_ms).await?;
+            let anew = self.read_news(self.keys.all_news(), PASSES, server, table, committed_ms).await?;
             found += anew;
             lost = lost.saturating_sub(anew);
         }
@@ -212,7 +215,8 @@ impl Follower {
         if !self.told_is_known {
             self.renumber("doorcast was killed, and then the position was lost");
         }
-        let found = self.read_news(self.keys.all_news(), server, table, None).await?;
+        // What is committed meanwhile comes by the binlog.
+        let found = self.read_news(self.keys.all_news(), 1, server, table, None).await?;
         info!(rows = found, "read the missing rows from the table");
         Ok(())
     }
@@ -236,16 +240,18 @@ impl Follower {
     /// Tells every row of the table in `ranges` that is news, in key order. Returns how many.
     ///
     /// The keys come first, as many in one SELECT as may be: it sees all rows of a transaction, or none. What has
-    /// been seen in a later one may have come before it in the order of keys, and is looked for again.
+    /// been seen in a later one may have come before it in the order of keys, and is looked for again, in so many
+    /// `passes` at most: others go on inserting.
     async fn read_news(
         &mut self,
         ranges: Vec<(Key, Key)>,
+        passes: usize,
         server: &Server,
         table: &mut Table,
         committed_ms: Option<u64>,
     ) -> Result<usize, Ended> {
         let mut found = 0;
-        loop {
+        for _ in 0..passes {
             let before = found;
             let mut selects = 0;
             for ranges in ranges.chunks(RANGES) {
@@ -258,9 +264,10 @@ impl Follower {
                 }
             }
             if selects <= 1 || found == before {
-                return Ok(found);
+                break;
             }
         }
+        Ok(found)
     }
 
     /// The rows with those keys of `page` that are news.
