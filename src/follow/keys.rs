@@ -202,15 +202,28 @@ impl Keys {
         self.holes.ranges(self.next())
     }
 
+    /// Of [`Keys::all_news`] what has the greatest keys: at most `keys` of them, in at most `ranges` ranges.
+    pub(super) fn latest_news(&self, keys: Key, ranges: usize) -> Vec<(Key, Key)> {
+        let (all, next, mut left) = (self.all_news(), self.next(), keys);
+        let mut latest = Vec::new();
+        for (first, last) in all.into_iter().rev().take(ranges) {
+            // What is yet to come costs nothing.
+            let through = last.min(next.saturating_sub(1));
+            let first = first.max(through.saturating_sub(left));
+            latest.push((first, last));
+            left -= through.saturating_sub(first).max(0);
+            if left <= 0 {
+                break;
+            }
+        }
+        latest.reverse();
+        latest
+    }
+
     /// What is news is in this range as a rule: it takes a transaction that others overtook by many rows for
     /// it not to be.
     pub(super) fn most_news(&self) -> (Key, Key) {
-        self.news_above(OVERLAP)
-    }
-
-    /// The range of keys from `below` under the greatest on, as far as anything there may be news.
-    pub(super) fn news_above(&self, below: Key) -> (Key, Key) {
-        let first = self.next().saturating_sub(below);
+        let first = self.next().saturating_sub(OVERLAP);
         (self.holes.floor().map_or(first, |floor| first.max(floor.saturating_add(1))), Key::MAX)
     }
 
@@ -300,6 +313,22 @@ mod tests {
             assert_eq!(keys.is_news(key), again.is_news(key), "{key}");
         }
         assert_eq!(again.recent().collect::<Vec<_>>(), [10, 12, 11, 15]);
+    }
+
+    #[test]
+    fn the_latest_news_are_few_keys_in_few_ranges() {
+        let mut keys = Keys::new(1, 10_000);
+        keys.set_older_through(0);
+        (1..=1000).filter(|key| ![3, 200, 900].contains(key)).for_each(|key| {
+            keys.record(key);
+        });
+        assert_eq!(keys.latest_news(100, 10), [(3, 3), (200, 200), (900, 900), (1001, Key::MAX)]);
+        assert_eq!(keys.latest_news(100, 2), [(900, 900), (1001, Key::MAX)]);
+        // Near each other, they are one range with what is between.
+        (1001..=2000).filter(|key| key % 2 == 0).for_each(|key| {
+            keys.record(key);
+        });
+        assert_eq!(keys.latest_news(100, 10), [(1900, Key::MAX)]);
     }
 
     #[test]

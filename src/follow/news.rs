@@ -16,7 +16,7 @@ use crate::{
 /// Keys of one SELECT. More than there are in most looks, so that a look is one SELECT as a rule.
 const PAGE: usize = 5000;
 
-/// How far below the greatest key a look for transactions reaches that need not have written to the table: one SELECT.
+/// So many keys a look reads for transactions that need not have written to the table, and in one SELECT.
 const NEAR: Key = 4 * OVERLAP;
 
 /// How often a look reads what takes more than one SELECT: see [`Follower::read_news`].
@@ -36,7 +36,7 @@ impl Follower {
         let ranges = match self.looks.reach(began) {
             Reach::Most if !wants_below => vec![most],
             // What is below that is found by the sweep.
-            Reach::Near if !wants_below => vec![self.keys.news_above(NEAR)],
+            Reach::Near if !wants_below => self.keys.latest_news(NEAR, RANGES),
             // Once for each transaction all that may be news, however old its key.
             _ => self.keys.all_news(),
         };
