@@ -168,13 +168,16 @@ impl Follower {
         self.ahead = Ahead::default();
         self.sample = None;
         let by_statements = self.looks.give_up();
-        if by_statements || unlogged {
+        let end_lost = std::mem::take(&mut self.end_lost);
+        if by_statements || unlogged || end_lost {
             let reason = if by_statements {
                 "rows were inserted by statements, and removed before they could be read"
-            } else {
+            } else if unlogged {
                 "rows were not in the binlog, and removed before they could be read"
+            } else {
+                "the server crashed, and rows that its binlog lost were perhaps removed before they could be read"
             };
-            warn!(reason, "rows are lost");
+            warn!(reason, "rows may be missing");
             self.feed.mark_gap(reason.into());
             self.status.breaks.add(1);
         }

@@ -120,6 +120,8 @@ pub struct Follower {
     prepared: Prepared,
     /// When it was last said that statements had no rows.
     said_nothing: Option<Instant>,
+    /// The server lost the end of a binlog file, perhaps, and the table has not been compared since.
+    end_lost: bool,
     /// What a sweep found in the table that the binlog had not brought.
     unlogged: Option<Unlogged>,
     /// The feed has its history, and the position is known.
@@ -201,6 +203,7 @@ impl Follower {
             looks: Looks::default(),
             prepared: Prepared::default(),
             said_nothing: None,
+            end_lost: false,
             unlogged: None,
             begun: false,
             followed: false,

@@ -103,6 +103,7 @@ impl Follower {
             }
         }
         let before = self.unlogged.take();
+        let is_first = before.is_none();
         let mut gone: Vec<Key> = Vec::new();
         let mut unlogged: Vec<Key> = Vec::new();
         if let Some(before) = before {
@@ -112,6 +113,8 @@ impl Follower {
             // Until they have been told: this may end in an error.
             self.unlogged = Some(Unlogged { gone: gone.clone(), ..before });
         }
+        // What the end of the binlog should have brought is known.
+        self.end_lost &= is_first && !news.is_empty();
         if unlogged.is_empty() && news.is_empty() {
             return Ok(());
         }
@@ -196,6 +199,7 @@ impl Follower {
         let is_another = self.is_another_table(table).await? || !self.is_same_table(table).await?;
         if self.keys.greatest().is_some() && is_another {
             // Another life of the table, for instance a restored backup: no key says what is missing.
+            self.end_lost = false;
             self.begin_epoch("the table does not have the rows that were told");
             let reason = "the table was replaced while the binlog position was lost";
             warn!(reason, "rows may be missing");

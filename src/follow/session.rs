@@ -289,6 +289,7 @@ impl Follower {
                 }
             };
             self.followed |= told.is_ok();
+            self.end_lost |= tail.take_cut_off();
             self.heard |= matches!(told, Ok(Told::Commit(_) | Told::Idle));
             let applied = match told {
                 Ok(Told::Commit(commit)) => self.apply(commit, &mut tail, server, table).await,

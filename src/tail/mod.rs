@@ -305,6 +305,11 @@ impl Tail {
         self.assembler.began()
     }
 
+    /// Whether a file of the binlog has ended as after a crash, since this was last asked: more may have stood there.
+    pub fn take_cut_off(&mut self) -> bool {
+        self.assembler.take_cut_off()
+    }
+
     /// Decodes by another layout from here on.
     pub fn set_layout(&mut self, layout: Arc<Layout>) {
         self.assembler.set_layout(layout);

@@ -72,6 +72,10 @@ pub(super) struct Assembler {
     at: FileOffset,
     /// When the file began, in Unix seconds, once its first event has been read.
     began: Option<u32>,
+    /// The last event of the file has been read, STOP or ROTATE. A server that went down in good order wrote one.
+    ended: bool,
+    /// A file ended without, and nobody has asked since.
+    cut_off: bool,
     tables: HashMap<u64, Role>,
     gtid: Option<Gtid>,
     gtid_committed_ms: Option<u64>,
@@ -95,6 +99,8 @@ impl Assembler {
             layout,
             at,
             began: None,
+            ended: false,
+            cut_off: false,
             tables: HashMap::new(),
             gtid: None,
             gtid_committed_ms: None,
@@ -114,6 +120,12 @@ impl Assembler {
     /// When the file of [`Assembler::at`] began, in Unix seconds.
     pub(super) fn began(&self) -> Option<u32> {
         self.began
+    }
+
+    /// Whether a file has ended, since this was last asked, without the event that says so: then the server crashed,
+    /// and more may have stood there.
+    pub(super) fn take_cut_off(&mut self) -> bool {
+        std::mem::take(&mut self.cut_off)
     }
 
     /// Decodes by another layout from here on.
@@ -187,11 +199,12 @@ impl Assembler {
                 let same_file = self.open.is_none() && data.starts_with(self.at.file.as_bytes());
                 return Ok(if same_file { self.idle(event) } else { Step::Open });
             }
-            STOP
-            | PREVIOUS_GTIDS
-            | MARIADB_GTID_LIST
-            | MARIADB_BINLOG_CHECKPOINT
-            | MARIADB_START_ENCRYPTION => {
+            // The position stays before it, so that whoever goes on from there meets it again.
+            STOP => {
+                self.ended = true;
+                return Ok(Step::Idle);
+            }
+            PREVIOUS_GTIDS | MARIADB_GTID_LIST | MARIADB_BINLOG_CHECKPOINT | MARIADB_START_ENCRYPTION => {
                 return Ok(self.idle(event));
             }
             INTVAR => self.insert_id = event::insert_id(data),
@@ -412,9 +425,13 @@ impl Assembler {
         let (file, offset) = event::rotate(event).ok_or(Malformed("ROTATE"))?;
         self.tables.clear();
         self.forget_open();
+        // One that the server makes up stands before each file, and one in the binlog at the end of a file.
+        let is_end = event.header().flags_raw() & FLAG_ARTIFICIAL == 0 && event.header().timestamp() != 0;
         if self.at.file != file {
+            self.cut_off |= !is_end && !self.ended && self.at.is_known();
             self.began = None;
         }
+        self.ended = is_end;
         self.at = FileOffset { file, offset };
         Ok(Step::Idle)
     }
