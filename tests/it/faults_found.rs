@@ -114,6 +114,42 @@ async fn rows_of_statements_keep_their_order_across_a_kill() {
     }
 }
 
+/// While rows of a statement are looked for, a restart would begin before it, and find by the table what came by the
+/// binlog since.
+#[tokio::test]
+async fn rows_beside_those_that_are_looked_for_keep_their_order_across_a_kill() {
+    for kind in servers::kinds() {
+        let mut scene = Scene::start(kind, &[], &[]).await;
+        let mut late = scene.server.root(Some("doors")).await.unwrap();
+        let mut statements = scene.server.root(Some("doors")).await.unwrap();
+        statements.query_drop("SET SESSION binlog_format = STATEMENT").await.unwrap();
+        scene.sql(&[&swipe(1)]).await;
+        scene.read(1).await;
+        for round in 0..3 {
+            late.query_drop("BEGIN").await.unwrap();
+            late.query_drop(swipe(5)).await.unwrap();
+            // Nobody knows if it inserted anything. The last look for it comes after a second, the one before that
+            // after three tenths of one.
+            let looks = async || scene.status().await["table_reads"].as_u64().unwrap();
+            let before = looks().await;
+            let update = format!("UPDATE vdooropen SET ynopen = '{round}' WHERE vid = 1");
+            statements.query_drop(update).await.unwrap();
+            deadline(async { while looks().await < before + 4 {} }).await;
+            scene.sql(&[&swipe(6)]).await;
+            scene.read(2 * round + 2).await;
+            scene.doorcast.kill().await;
+            late.query_drop("COMMIT").await.unwrap();
+            scene.doorcast.start_again().await;
+            scene.read(2 * round + 3).await;
+        }
+        let rows = scene.last_row().await;
+        for rows in rows {
+            let ids: Vec<&str> = rows.iter().map(|(id, _)| &**id).collect();
+            assert_eq!(ids, ["1-1", "1-3", "1-2", "1-5", "1-4", "1-7", "1-6", "1-8"], "{kind}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_kill_and_a_lost_position_at_once_lose_no_row() {
     for kind in servers::kinds() {
