@@ -103,17 +103,23 @@ impl Holes {
         }
     }
 
-    /// Ranges of keys, `[first, last]`, that have all of the holes and of what comes from `next` on, and few
-    /// other keys.
-    pub(super) fn ranges(&self, next: Key) -> Vec<(Key, Key)> {
-        let mut ranges: Vec<(Key, Key)> = Vec::new();
-        for (first, last) in self.runs().chain([(next, Key::MAX)]) {
-            match ranges.last_mut() {
-                Some(before) if first.saturating_sub(before.1) <= NEAR => before.1 = last,
-                _ => ranges.push((first, last)),
+    /// Ranges of keys, `[first, last]`, that have all of the holes from the key `from` on and what comes from `next`
+    /// on: at most so many ranges, and few other keys unless they would be more.
+    pub(super) fn ranges(&self, next: Key, from: Key, most: usize) -> Vec<(Key, Key)> {
+        let mut near = NEAR;
+        loop {
+            let mut ranges: Vec<(Key, Key)> = Vec::new();
+            for (first, last) in self.runs().chain([(next, Key::MAX)]).filter(|(_, last)| *last >= from) {
+                match ranges.last_mut() {
+                    Some(before) if first.saturating_sub(before.1) <= near => before.1 = last,
+                    _ => ranges.push((first.max(from), last)),
+                }
             }
+            if ranges.len() <= most {
+                return ranges;
+            }
+            near *= 4;
         }
-        ranges
     }
 }
 
@@ -163,6 +169,7 @@ mod tests {
         for key in [1, 3, 500, 990] {
             holes.add(key, key);
         }
-        assert_eq!(holes.ranges(1000), [(1, 3), (500, 500), (990, Key::MAX)]);
+        assert_eq!(holes.ranges(1000, 0, 9), [(1, 3), (500, 500), (990, Key::MAX)]);
+        assert_eq!(holes.ranges(5000, 2, 2), [(3, 990), (5000, Key::MAX)]);
     }
 }

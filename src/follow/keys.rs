@@ -15,6 +15,12 @@ use crate::{
 /// while so many later keys committed are found at once.
 pub(super) const OVERLAP: Key = 1000;
 
+/// Ranges of keys that one look reads, each by a SELECT of its own: given several, MariaDB may read all of the table.
+const RANGES: usize = 8;
+
+/// The same where the key of a row is known that so many others overtook.
+const DEEP_RANGES: usize = 200;
+
 /// The keys of one epoch.
 #[derive(Debug)]
 pub(super) struct Keys {
@@ -197,16 +203,22 @@ impl Keys {
         self.holes.expect_no_more();
     }
 
-    /// Ranges of keys, `[first, last]`, that have whatever may be news in the table.
+    /// Ranges of keys, `[first, last]`, that have what may be news in the table: all of it, unless very many keys did
+    /// not come, and then as many of the greatest as are kept of those that came.
     pub(super) fn all_news(&self) -> Vec<(Key, Key)> {
-        self.holes.ranges(self.next())
+        self.latest_news(Key::try_from(self.capacity).unwrap_or(Key::MAX))
     }
 
-    /// Of [`Keys::all_news`] what has the greatest keys: at most `keys` of them, in at most `ranges` ranges.
-    pub(super) fn latest_news(&self, keys: Key, ranges: usize) -> Vec<(Key, Key)> {
-        let (all, next, mut left) = (self.all_news(), self.next(), keys);
+    /// What may be news and is not less than `key`, in as many ranges as may be.
+    pub(super) fn news_from(&self, key: Key) -> Vec<(Key, Key)> {
+        self.holes.ranges(self.next(), key, DEEP_RANGES)
+    }
+
+    /// The greatest keys that may be news: at most `keys` of those that others have passed.
+    pub(super) fn latest_news(&self, keys: Key) -> Vec<(Key, Key)> {
+        let (all, next, mut left) = (self.holes.ranges(self.next(), Key::MIN, usize::MAX), self.next(), keys);
         let mut latest = Vec::new();
-        for (first, last) in all.into_iter().rev().take(ranges) {
+        for (first, last) in all.into_iter().rev().take(RANGES) {
             // What is yet to come costs nothing.
             let through = last.min(next.saturating_sub(1));
             let first = first.max(through.saturating_sub(left));
@@ -273,7 +285,7 @@ mod tests {
         }
         assert_eq!(keys.recent().collect::<Vec<_>>(), [8, 9, 10]);
         assert!(!keys.is_news(7) && !keys.is_news(8) && keys.is_news(11));
-        assert_eq!(keys.all_news(), [(Key::MIN, Key::MAX)], "near each other");
+        assert_eq!(keys.all_news(), [(7, Key::MAX)], "as many as are kept");
     }
 
     /// As a restart has them.
@@ -322,13 +334,13 @@ mod tests {
         (1..=1000).filter(|key| ![3, 200, 900].contains(key)).for_each(|key| {
             keys.record(key);
         });
-        assert_eq!(keys.latest_news(100, 10), [(3, 3), (200, 200), (900, 900), (1001, Key::MAX)]);
-        assert_eq!(keys.latest_news(100, 2), [(900, 900), (1001, Key::MAX)]);
+        assert_eq!(keys.latest_news(100), [(3, 3), (200, 200), (900, 900), (1001, Key::MAX)]);
+        assert_eq!(keys.news_from(200), [(200, 200), (900, 900), (1001, Key::MAX)]);
         // Near each other, they are one range with what is between.
         (1001..=2000).filter(|key| key % 2 == 0).for_each(|key| {
             keys.record(key);
         });
-        assert_eq!(keys.latest_news(100, 10), [(1900, Key::MAX)]);
+        assert_eq!(keys.latest_news(100), [(1900, Key::MAX)]);
     }
 
     #[test]

@@ -176,9 +176,9 @@ impl Looks {
         self.waiting.iter().filter(last).map(reach).max().unwrap_or(Reach::Most)
     }
 
-    /// Whether a key is looked for that is less than `first`.
-    pub(super) fn wants_below(&self, first: Key) -> bool {
-        self.waiting.iter().any(|waiting| waiting.keys.iter().any(|key| *key < first))
+    /// The least key that is looked for.
+    pub(super) fn least_key(&self) -> Option<Key> {
+        self.waiting.iter().flat_map(|waiting| &waiting.keys).min().copied()
     }
 
     /// Rows were found that the binlog may not bring.

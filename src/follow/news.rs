@@ -16,14 +16,11 @@ use crate::{
 /// Keys of one SELECT. More than there are in most looks, so that a look is one SELECT as a rule.
 const PAGE: usize = 5000;
 
-/// So many keys a look reads for transactions that need not have written to the table, and in one SELECT.
+/// So many keys a look reads for transactions that need not have written to the table.
 const NEAR: Key = 4 * OVERLAP;
 
 /// How often a look reads what takes more than one SELECT: see [`Follower::read_news`].
 const PASSES: usize = 3;
-
-/// Ranges of keys in one SELECT.
-const RANGES: usize = 100;
 
 impl Follower {
     /// The binlog did not say which rows came: the table does.
@@ -32,13 +29,13 @@ impl Follower {
         let began = Instant::now();
         let committed_ms = Some(self.looks.committed_ms());
         let most = self.keys.most_news();
-        let wants_below = self.looks.wants_below(most.0);
-        let ranges = match self.looks.reach(began) {
-            Reach::Most if !wants_below => vec![most],
+        let ranges = match (self.looks.least_key(), self.looks.reach(began)) {
+            (Some(key), _) if key < most.0 => self.keys.news_from(key),
+            (_, Reach::Most) => vec![most],
             // What is below that is found by the sweep.
-            Reach::Near if !wants_below => self.keys.latest_news(NEAR, RANGES),
+            (_, Reach::Near) => self.keys.latest_news(NEAR),
             // Once for each transaction all that may be news, however old its key.
-            _ => self.keys.all_news(),
+            (_, Reach::All) => self.keys.all_news(),
         };
         let mut found = self.read_news(ranges, PASSES, server, table, committed_ms).await?;
         let held = self.looks.hold().is_some();
@@ -78,10 +75,10 @@ impl Follower {
             return Ok(());
         }
         let mut news: HashSet<Key> = HashSet::new();
-        for ranges in self.keys.all_news().chunks(RANGES) {
-            let mut ranges = ranges.to_vec();
-            while !ranges.is_empty() {
-                let page = match table.keys_in(&ranges, PAGE).await {
+        for range in self.keys.all_news() {
+            let mut rest = Some(range);
+            while let Some((first, last)) = rest {
+                let page = match table.keys_in(first, last, PAGE).await {
                     Err(TableError::Server(mysql_async::Error::Server(err))) => {
                         // Somebody holds a lock on the table: then nothing is inserted, either.
                         debug!(error = %err, "the table was not compared with the binlog this time");
@@ -90,7 +87,7 @@ impl Follower {
                     page => page?,
                 };
                 news.extend(page.iter().filter(|key| self.keys.is_news(**key)));
-                go_on_behind(&mut ranges, &page);
+                rest = behind((first, last), &page);
             }
         }
         if let (false, Some(position)) = (news.is_empty(), &self.position) {
@@ -258,13 +255,13 @@ impl Follower {
         for _ in 0..passes {
             let before = found;
             let mut selects = 0;
-            for ranges in ranges.chunks(RANGES) {
-                let mut ranges = ranges.to_vec();
-                while !ranges.is_empty() {
-                    let page = table.keys_in(&ranges, PAGE).await?;
+            for range in &ranges {
+                let mut rest = Some(*range);
+                while let Some((first, last)) = rest {
+                    let page = table.keys_in(first, last, PAGE).await?;
                     selects += 1;
-                    found += self.tell_news_of(&page, &ranges, server, table, committed_ms).await?;
-                    go_on_behind(&mut ranges, &page);
+                    found += self.tell_news_of(&page, server, table, committed_ms).await?;
+                    rest = behind((first, last), &page);
                 }
             }
             if selects <= 1 || found == before {
@@ -278,14 +275,13 @@ impl Follower {
     async fn tell_news_of(
         &mut self,
         page: &[Key],
-        ranges: &[(Key, Key)],
         server: &Server,
         table: &mut Table,
         committed_ms: Option<u64>,
     ) -> Result<usize, Ended> {
         let mut found = 0;
         let mut rows = Vec::new();
-        for (first, through) in stretches(page, ranges, |key| self.keys.is_news(key)) {
+        for (first, through) in stretches(page, |key| self.keys.is_news(key)) {
             let mut after = first - 1;
             while after < through {
                 let batch = table.rows_between(after, through, BATCH).await?;
@@ -325,19 +321,15 @@ impl Follower {
     }
 }
 
-/// Leaves of `ranges` what is behind a page that was read of them: nothing, if it is the last.
-fn go_on_behind(ranges: &mut Vec<(Key, Key)>, page: &[Key]) {
-    let Some(last) = page.last().filter(|_| page.len() == PAGE) else { return ranges.clear() };
-    ranges.retain_mut(|range| {
-        range.0 = range.0.max(last.saturating_add(1));
-        range.0 <= range.1
-    });
+/// What is left of a range behind a page that was read of it: nothing, if it is the last.
+fn behind(range: (Key, Key), page: &[Key]) -> Option<(Key, Key)> {
+    let last = page.last().filter(|_| page.len() == PAGE)?;
+    Some((last.saturating_add(1), range.1)).filter(|(first, last)| first <= last)
 }
 
-/// The first and the last of each stretch of `keys` in one of `ranges` that is news without a break.
-fn stretches(keys: &[Key], ranges: &[(Key, Key)], is_news: impl Fn(Key) -> bool) -> Vec<(Key, Key)> {
-    let range = |key: Key| ranges.partition_point(|(_, last)| *last < key);
-    keys.chunk_by(|a, b| is_news(*a) == is_news(*b) && range(*a) == range(*b))
+/// The first and the last of each stretch of `keys` that is news without a break.
+fn stretches(keys: &[Key], is_news: impl Fn(Key) -> bool) -> Vec<(Key, Key)> {
+    keys.chunk_by(|a, b| is_news(*a) == is_news(*b))
         .filter_map(|stretch| Some((*stretch.first()?, *stretch.last()?)))
         .filter(|(first, _)| is_news(*first))
         .collect()
@@ -349,22 +341,18 @@ mod tests {
 
     #[test]
     fn stretches_of_news_are_read_at_once() {
-        let all = [(0, Key::MAX)];
         let odd_and_low = |key: Key| key < 5 || key % 2 == 1;
-        assert_eq!(stretches(&[1, 3, 4, 6, 7, 8, 9, 11], &all, odd_and_low), [(1, 4), (7, 7), (9, 11)]);
-        assert_eq!(stretches(&[], &all, odd_and_low), []);
-        assert_eq!(stretches(&[6, 8], &all, odd_and_low), []);
-        assert_eq!(stretches(&[3, 4, 900], &[(1, 4), (900, 901)], |_| true), [(3, 4), (900, 900)]);
+        assert_eq!(stretches(&[1, 3, 4, 6, 7, 8, 9, 11], odd_and_low), [(1, 4), (7, 7), (9, 11)]);
+        assert_eq!(stretches(&[], odd_and_low), []);
+        assert_eq!(stretches(&[6, 8], odd_and_low), []);
     }
 
     #[test]
-    fn the_next_page_begins_behind_the_last_in_whatever_range() {
+    fn the_next_page_begins_behind_the_last() {
         let page: Vec<Key> = (1..=PAGE as Key).collect();
         let end = PAGE as Key;
-        let mut ranges = vec![(1, 5), (9, end + 3), (end + 9, Key::MAX)];
-        go_on_behind(&mut ranges, &page);
-        assert_eq!(ranges, [(end + 1, end + 3), (end + 9, Key::MAX)]);
-        go_on_behind(&mut ranges, &[end + 1]);
-        assert_eq!(ranges, []);
+        assert_eq!(behind((1, Key::MAX), &page), Some((end + 1, Key::MAX)));
+        assert_eq!(behind((1, end), &page), None);
+        assert_eq!(behind((1, Key::MAX), &page[1..]), None);
     }
 }

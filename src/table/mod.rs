@@ -138,22 +138,21 @@ impl Table {
         self.rows(self.sql.between.clone(), params).await
     }
 
-    /// Keys in any of `ranges`, `[first, last]`, in key order, at most `limit`, all as of one moment.
+    /// Keys from `first` to `last`, in key order, at most `limit`.
     ///
     /// # Errors
     /// See [`TableError`].
-    pub async fn keys_in(&mut self, ranges: &[(Key, Key)], limit: usize) -> Result<Vec<Key>, TableError> {
+    pub async fn keys_in(&mut self, first: Key, last: Key, limit: usize) -> Result<Vec<Key>, TableError> {
         let (least, greatest) = key_range(&self.layout);
-        let bounds = ranges.iter().map(|(first, last)| ((*first).max(least), (*last).min(greatest)));
-        let bounds = bounds.filter(|(first, last)| first <= last);
-        let name = quote(&self.schema.layout.key_column().name);
-        let conditions: Vec<String> =
-            bounds.map(|(first, last)| format!("{name} >= {first} AND {name} <= {last}")).collect();
-        if conditions.is_empty() {
+        let (first, last) = (first.max(least), last.min(greatest));
+        if first > last {
             return Ok(Vec::new());
         }
-        let sql =
-            format!("{} WHERE {} ORDER BY {name} LIMIT {limit}", self.sql.keys, conditions.join(" OR "));
+        let name = quote(&self.schema.layout.key_column().name);
+        let sql = format!(
+            "{} WHERE {name} >= {first} AND {name} <= {last} ORDER BY {name} LIMIT {limit}",
+            self.sql.keys
+        );
         let keys: Vec<Value> = answer(self.conn.query(sql)).await?;
         keys.into_iter().map(|value| key(value).ok_or(TableError::LayoutChanged(None))).collect()
     }
