@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use crate::id::Key;
 
-/// Known keys that are read along rather than that a SELECT has two ranges.
+/// Known keys that are read along rather than that there is one SELECT more.
 const NEAR: Key = 50;
 
 /// See the module.

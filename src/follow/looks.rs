@@ -63,7 +63,7 @@ struct Waiting {
 pub(super) enum Reach {
     /// To what came last.
     Most,
-    /// As far as one SELECT does.
+    /// To some of what may be news, as much as costs little.
     Near,
     /// To all that may be news.
     All,

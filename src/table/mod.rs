@@ -143,17 +143,9 @@ impl Table {
     /// # Errors
     /// See [`TableError`].
     pub async fn keys_in(&mut self, first: Key, last: Key, limit: usize) -> Result<Vec<Key>, TableError> {
-        let (least, greatest) = key_range(&self.layout);
-        let (first, last) = (first.max(least), last.min(greatest));
-        if first > last {
-            return Ok(Vec::new());
-        }
-        let name = quote(&self.schema.layout.key_column().name);
-        let sql = format!(
-            "{} WHERE {name} >= {first} AND {name} <= {last} ORDER BY {name} LIMIT {limit}",
-            self.sql.keys
-        );
-        let keys: Vec<Value> = answer(self.conn.query(sql)).await?;
+        let Some((first, last)) = self.bounds(first.saturating_sub(1), last) else { return Ok(Vec::new()) };
+        let params = Params::Positional(vec![first, last, row_limit(limit)]);
+        let keys: Vec<Value> = answer(self.conn.exec(self.sql.keys.as_str(), params)).await?;
         keys.into_iter().map(|value| key(value).ok_or(TableError::LayoutChanged(None))).collect()
     }
 
@@ -223,7 +215,7 @@ impl Sql {
                 "SELECT {columns} FROM {table} WHERE {key} >= ? AND {key} <= ? ORDER BY {key} LIMIT ?"
             ),
             latest: format!("SELECT {columns} FROM {table} ORDER BY {key} DESC LIMIT ?"),
-            keys: format!("SELECT {key} FROM {table}"),
+            keys: format!("SELECT {key} FROM {table} WHERE {key} >= ? AND {key} <= ? ORDER BY {key} LIMIT ?"),
             greatest: format!("SELECT {key} FROM {table} ORDER BY {key} DESC LIMIT 1"),
         }
     }
