@@ -42,22 +42,23 @@ impl Follower {
             self.reload(tail, table).await?;
         }
         if !commit.rows.is_empty() {
-            if self.looks.has_unlooked() {
+            if self.looks.has_unlooked(self.sighted.is_some()) {
                 // Their rows committed before these.
                 self.look(server, table).await?;
             }
             self.check_for_restart_of_keys(&commit.rows, table).await?;
         }
         self.xa_phase(&mut commit);
-        // If the keys of its statements have been told, the whole transaction has been: unless they are given out
-        // once more.
-        let mut told =
+        // If the keys of its statements have been told, and it has no other rows, the whole transaction has been: unless
+        // they are given out once more.
+        let mut known =
             !commit.insert_ids.is_empty() && commit.insert_ids.iter().all(|key| !self.keys.is_news(*key));
         let read_ahead = || commit.insert_ids.iter().all(|key| self.ahead.keys.contains(key));
-        if told && !read_ahead() && !self.is_same_table(table).await? {
+        if known && !read_ahead() && !self.is_same_table(table).await? {
             self.begin_epoch("keys are given out again");
-            told = false;
+            known = false;
         }
+        let told = known && commit.expected == Expected::Nothing;
         if commit.insert_ids.iter().any(|key| self.keys.is_forgotten(*key) && !self.ahead.keys.contains(key))
         {
             self.rows_are_missing(
@@ -66,15 +67,11 @@ impl Follower {
         }
         if let (Some(why), Some(before), false) = (commit.reread, &self.position, told) {
             debug!(reason = why.reason(), "the table is to tell which rows came");
-            if why.names_table() || self.told_is_known {
-                // What has been read ahead may be what it wrote.
-                let most = if self.ahead.keys.is_empty() { Expected::Rows } else { Expected::Perhaps };
-                let expected = commit.expected.min(most);
-                let keys = commit.insert_ids;
-                self.looks.ask(why, keys, expected, before.clone(), commit.committed_ms);
-            } else {
-                self.looks.put_off(commit.committed_ms);
-            }
+            // What has been read ahead may be what it wrote.
+            let most = if self.ahead.keys.is_empty() { Expected::Rows } else { Expected::Perhaps };
+            let expected = commit.expected.min(most);
+            let keys = commit.insert_ids;
+            self.looks.ask(why, keys, expected, before.clone(), commit.committed_ms);
         }
         if !commit.rows.is_empty() {
             let mut rows = commit.rows;
@@ -87,8 +84,9 @@ impl Follower {
             let again: HashSet<Key> =
                 rows.iter().map(|row| row.key).filter(|key| !self.keys.is_news(*key)).collect();
             self.record(&rows);
-            if let (Some(_), Some(at)) = (self.looks.hold(), tail.at()) {
-                // After a crash those that are looked for would be found, and told, before these.
+            let may_come_at_once = self.looks.open_keys().any(|key| self.keys.is_news(key));
+            if let (true, Some(at)) = (may_come_at_once, tail.at()) {
+                // After a crash what is looked for by its key would be found, and told, before these.
                 self.saver.save(self.checkpoint_through(at)).await;
             }
             self.publish_some_again(rows, Some(commit.committed_ms), &again);
@@ -167,6 +165,7 @@ impl Follower {
         self.keys.begin_epoch();
         self.ahead = Ahead::default();
         self.sample = None;
+        self.sighted = None;
         let by_statements = self.looks.give_up();
         let end_lost = std::mem::take(&mut self.end_lost);
         if by_statements || unlogged || end_lost {

@@ -2,7 +2,8 @@
 //!
 //! A server sends a commit before its own SELECTs see it, so one look is not enough: looks follow a
 //! transaction until one of the keys that it is known to have written has been seen, or for a second.
-//! Meanwhile a restart must go on from before it. Does no I/O and publishes nothing.
+//! Meanwhile a restart must go on from before it. What a look says is certain only when the binlog has been read to
+//! where it ended behind the look: see [`Looks::settled`]. Does no I/O and publishes nothing.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -35,6 +36,14 @@ const APART_OTHERS: Duration = Duration::from_millis(80);
 /// At least so long between two looks that reach far, and ten times as long as the one before took: they read many
 /// keys, and one serves all that wait for it.
 const APART_FAR: Duration = Duration::from_millis(300);
+
+/// Transactions of which no key is known, and that come so soon after one another, wait as one.
+const AT_ONCE: Duration = Duration::from_millis(1);
+/// The same for those that do not name the table.
+const OTHERS_AT_ONCE: Duration = Duration::from_millis(5);
+
+/// Transactions that wait for themselves. More come only while a long binlog is caught up with.
+const WAITING: usize = 1000;
 
 /// A transaction whose rows the table must tell.
 #[derive(Debug)]
@@ -93,8 +102,6 @@ pub(super) struct Looks {
     told: VecDeque<(u64, Key)>,
     /// When the newest one that waits committed, in Unix milliseconds.
     committed_ms: u64,
-    /// When the newest one that was put off committed.
-    put_off_ms: Option<u64>,
 }
 
 impl Looks {
@@ -112,8 +119,24 @@ impl Looks {
         let ours = why.names_table();
         let is_silent = keys.is_empty() && expected == Expected::Nothing;
         let certain = ours && !(why == Reread::Statement && is_silent);
-        if !ours && self.waiting.iter().any(|other| !other.ours && other.looks == 0) {
-            return; // the same look serves both, and it does not hold up any position
+        if keys.is_empty() && self.waits_as_one(ours, expected, certain) {
+            return;
+        }
+        if self.waiting.len() >= WAITING
+            && let Some(last) = self.waiting.back_mut()
+        {
+            *last = Waiting {
+                arrived,
+                looks: 0,
+                keys: Vec::new(),
+                ours: last.ours || ours,
+                expected: last.expected.max(expected).max(Expected::Perhaps),
+                certain: last.certain || certain,
+                commit: last.commit,
+                before: last.before.clone(),
+                found: false,
+            };
+            return;
         }
         let commit = self.commits;
         let found = false;
@@ -130,22 +153,21 @@ impl Looks {
         });
     }
 
-    /// The same for a transaction that does not name the table, once the binlog has been read to where it was.
-    /// After a crash, looks before that would bring rows that were told already in another order.
-    pub(super) fn put_off(&mut self, committed_ms: u64) {
-        self.put_off_ms = Some(committed_ms);
+    /// Whether the look for one that came just before serves this one, too.
+    fn waits_as_one(&self, ours: bool, expected: Expected, certain: bool) -> bool {
+        self.waiting.iter().rev().take_while(|other| other.looks == 0).any(|other| {
+            let alike = (other.ours, other.expected, other.certain) == (ours, expected, certain);
+            let at_once = if ours { AT_ONCE } else { OTHERS_AT_ONCE };
+            alike && other.keys.is_empty() && other.arrived.elapsed() < at_once
+        })
     }
 
-    /// What was put off is due. `at` is the position now.
-    pub(super) fn ask_put_off(&mut self, at: &Position) {
-        if let Some(committed_ms) = self.put_off_ms.take() {
-            self.ask(Reread::OtherStatement, Vec::new(), Expected::Nothing, at.clone(), committed_ms);
-        }
-    }
-
-    /// Whether a transaction that names the table has not been looked for at all.
-    pub(super) fn has_unlooked(&self) -> bool {
-        self.waiting.iter().any(|waiting| waiting.ours && waiting.looks == 0)
+    /// Whether a transaction that names the table has not been looked for at all; `by_key` those alone that can be
+    /// looked for by their keys.
+    pub(super) fn has_unlooked(&self, by_key: bool) -> bool {
+        self.waiting
+            .iter()
+            .any(|waiting| waiting.ours && waiting.looks == 0 && (!by_key || !waiting.keys.is_empty()))
     }
 
     /// Whether every transaction has been looked for at least once.
@@ -153,15 +175,27 @@ impl Looks {
         self.waiting.iter().all(|waiting| waiting.looks > 0)
     }
 
-    /// When to look next.
-    pub(super) fn due(&self) -> Option<Instant> {
-        let next = self.waiting.iter().filter_map(|waiting| {
+    /// When to look next; `by_key` for those alone that can be looked for by their keys.
+    pub(super) fn due(&self, by_key: bool) -> Option<Instant> {
+        let waiting = || {
+            let has_more = |waiting: &&Waiting| !waiting.keys.is_empty() && !waiting.wants_last();
+            self.waiting.iter().filter(move |waiting| !by_key || has_more(waiting))
+        };
+        let next = waiting().filter_map(|waiting| {
             let next = waiting.next()?;
             Some(if waiting.wants_last() { self.far_from.map_or(next, |far| far.max(next)) } else { next })
         });
         let next = next.min()?;
-        let apart = if self.waiting.iter().any(|waiting| waiting.ours) { APART_OURS } else { APART_OTHERS };
+        let apart = if waiting().any(|waiting| waiting.ours) { APART_OURS } else { APART_OTHERS };
         Some(self.last.map_or(next, |last| next.max(last + apart)))
+    }
+
+    /// Whether a look at `now` must see more than the keys that are looked for.
+    pub(super) fn wants_more_than_keys(&self, now: Instant) -> bool {
+        let is_due =
+            |waiting: &&Waiting| waiting.looks == 0 || waiting.next().is_some_and(|next| next <= now);
+        let by_key = |waiting: &Waiting| waiting.is_by_key() && !waiting.wants_last();
+        self.waiting.iter().filter(is_due).any(|waiting| !by_key(waiting))
     }
 
     /// How far a look at `now` must reach: to all that may be news if it is the last one for a transaction that
@@ -176,9 +210,20 @@ impl Looks {
         self.waiting.iter().filter(last).map(reach).max().unwrap_or(Reach::Most)
     }
 
+    /// The keys that are looked for: of each transaction at least one is its own.
+    fn keys(&self) -> impl Iterator<Item = Key> {
+        self.waiting.iter().flat_map(|waiting| &waiting.keys).copied()
+    }
+
+    /// The same but for transactions of which only the last look is left.
+    pub(super) fn open_keys(&self) -> impl Iterator<Item = Key> {
+        let open = self.waiting.iter().filter(|waiting| !waiting.wants_last());
+        open.flat_map(|waiting| &waiting.keys).copied()
+    }
+
     /// The least key that is looked for.
     pub(super) fn least_key(&self) -> Option<Key> {
-        self.waiting.iter().flat_map(|waiting| &waiting.keys).min().copied()
+        self.keys().min()
     }
 
     /// Rows were found that the binlog may not bring.
@@ -188,9 +233,17 @@ impl Looks {
         }
     }
 
-    /// A look that began at `began` has been made; `known` tells the keys that have been seen by now.
-    pub(super) fn looked(&mut self, began: Instant, known: impl Fn(Key) -> bool) -> Outcome {
-        let mut outcome = Outcome::default();
+    /// A look that began at `began` has been made, by the keys that are looked for alone.
+    pub(super) fn looked_by_key(&mut self, began: Instant) {
+        self.last = Some(began);
+        for waiting in self.waiting.iter_mut().filter(|waiting| !waiting.keys.is_empty()) {
+            let due = waiting.due(began).min(waiting.steps().len() - 1);
+            waiting.looks = waiting.looks.max(due).max(1);
+        }
+    }
+
+    /// A look that began at `began` has been made.
+    pub(super) fn looked(&mut self, began: Instant) {
         self.last = Some(began);
         let far = self.reach(began) > Reach::Most;
         if far {
@@ -198,17 +251,31 @@ impl Looks {
             self.far_from = Some(now + APART_FAR.max(10 * now.saturating_duration_since(began)));
         }
         for waiting in &mut self.waiting {
-            let most = waiting.steps().len() - usize::from(!far);
-            let due = waiting.steps().iter().take_while(|wait| waiting.arrived + **wait <= began).count();
+            let (most, due) = (waiting.steps().len() - usize::from(!far), waiting.due(began));
             waiting.looks = waiting.looks.max(due.min(most)).max(1);
             if far && !waiting.ours && due + 1 >= waiting.steps().len() {
                 waiting.looks = waiting.steps().len(); // what it did was old enough to be seen
             }
         }
+    }
+
+    /// Whether a transaction has had its last look, which is to be settled.
+    pub(super) fn is_to_settle(&self) -> bool {
+        self.waiting.iter().any(Waiting::has_had_all)
+    }
+
+    /// Keys that are looked for were seen; `known` tells which.
+    pub(super) fn seen(&mut self, known: impl Fn(Key) -> bool) {
+        self.waiting.retain(|waiting| !waiting.is_seen(&known));
+        self.forget_told();
+    }
+
+    /// The binlog has been read to where it ended behind the last look, and what the look saw has been told; `known`
+    /// tells the keys that came.
+    pub(super) fn settled(&mut self, known: impl Fn(Key) -> bool) -> Outcome {
+        let mut outcome = Outcome::default();
         self.waiting.retain(|waiting| {
-            // What has other rows beside those of known keys is looked for to the end.
-            let seen = waiting.expected == Expected::Nothing && waiting.keys.iter().any(|key| known(*key));
-            let goes_on = !seen && waiting.looks < waiting.steps().len();
+            let goes_on = !waiting.is_seen(&known) && !waiting.has_had_all();
             outcome.in_doubt |= waiting.ours && !waiting.keys.iter().any(|key| known(*key)) && !goes_on;
             // If its keys are known and not there, it was deleted again.
             if !goes_on && !waiting.found && waiting.keys.is_empty() {
@@ -217,11 +284,22 @@ impl Looks {
             }
             goes_on
         });
+        self.forget_told();
+        outcome
+    }
+
+    /// The last look will not be settled: those for which it was the last one get another.
+    pub(super) fn look_again(&mut self) {
+        for waiting in &mut self.waiting {
+            waiting.looks = waiting.looks.min(waiting.steps().len() - 1);
+        }
+    }
+
+    fn forget_told(&mut self) {
         let oldest = self.waiting.front().map_or(u64::MAX, |waiting| waiting.commit);
         while self.told.front().is_some_and(|(commit, _)| *commit < oldest) {
             self.told.pop_front();
         }
-        outcome
     }
 
     /// When the newest of those that wait committed.
@@ -249,9 +327,10 @@ impl Looks {
         Some((&oldest.before, self.told.iter().map(|(_, key)| *key)))
     }
 
-    /// The table is another one now: nothing will be found any more. Whether somebody waited in vain.
+    /// The table is another one now: nothing will be found any more. Whether one that inserted rows, for what can be
+    /// known, waited in vain.
     pub(super) fn give_up(&mut self) -> bool {
-        let in_vain = self.waiting.iter().any(|waiting| waiting.ours);
+        let in_vain = self.waiting.iter().any(|waiting| waiting.certain);
         *self = Looks { last: self.last, far_from: self.far_from, ..Looks::default() };
         in_vain
     }
@@ -260,6 +339,26 @@ impl Looks {
 impl Waiting {
     fn steps(&self) -> &'static [Duration] {
         if self.ours { &AFTER_OURS } else { &AFTER_OTHERS }
+    }
+
+    /// Whether it is all there when one of its keys is.
+    fn is_by_key(&self) -> bool {
+        self.expected == Expected::Nothing && !self.keys.is_empty()
+    }
+
+    /// How many of its looks were due at `now`.
+    fn due(&self, now: Instant) -> usize {
+        self.steps().iter().take_while(|wait| self.arrived + **wait <= now).count()
+    }
+
+    /// Whether there are no more looks for it.
+    fn has_had_all(&self) -> bool {
+        self.looks >= self.steps().len()
+    }
+
+    /// Whether no more is to be found of it. What has other rows beside those of known keys is looked for to the end.
+    fn is_seen(&self, known: impl Fn(Key) -> bool) -> bool {
+        self.is_by_key() && self.keys.iter().any(|key| known(*key))
     }
 
     /// Whether only its last look is left, the one that reaches far.
@@ -281,12 +380,18 @@ mod tests {
         Position { at, began: None, gtid_set: None }
     }
 
+    /// A look on an idle server: the binlog has been read.
+    fn look(looks: &mut Looks, known: impl Fn(Key) -> bool) -> Outcome {
+        looks.looked(Instant::now());
+        looks.settled(known)
+    }
+
     /// Looks whenever one is due; returns how long after `start` each was.
     async fn look_on(looks: &mut Looks, start: Instant, known: impl Fn(Key) -> bool) -> Vec<u128> {
         let mut times = Vec::new();
-        while let Some(due) = looks.due() {
+        while let Some(due) = looks.due(false) {
             tokio::time::sleep_until(due).await;
-            looks.looked(Instant::now(), &known);
+            look(looks, &known);
             times.push(start.elapsed().as_millis());
         }
         times
@@ -324,12 +429,12 @@ mod tests {
             assert_eq!(looks.reach(Instant::now()), Reach::Most);
             assert_eq!(looks.reach(Instant::now() + Duration::from_secs(1)), reach);
             let mut outcomes = Vec::new();
-            while let Some(due) = looks.due() {
+            while let Some(due) = looks.due(false) {
                 tokio::time::sleep_until(due).await;
                 if found {
                     looks.found();
                 }
-                outcomes.push(looks.looked(Instant::now(), |_| false));
+                outcomes.push(look(&mut looks, |_| false));
             }
             assert_eq!(outcomes.pop(), Some(outcome));
             assert!(outcomes.iter().all(|outcome| *outcome == Outcome::default()));
@@ -344,8 +449,8 @@ mod tests {
         for _ in 0..1000 {
             looks.ask(Reread::OtherStatement, vec![], Expected::Nothing, at(4), 1000);
             tokio::time::advance(Duration::from_millis(1)).await;
-            if looks.due().is_some_and(|due| due <= Instant::now()) {
-                looks.looked(Instant::now(), |_| false);
+            if looks.due(false).is_some_and(|due| due <= Instant::now()) {
+                look(&mut looks, |_| false);
                 count += 1;
             }
         }
@@ -365,10 +470,10 @@ mod tests {
                 asked += 1;
             }
             tokio::time::advance(Duration::from_millis(10)).await;
-            let Some(due) = looks.due() else { break };
+            let Some(due) = looks.due(false) else { break };
             if due <= Instant::now() {
                 far += usize::from(looks.reach(Instant::now()) > Reach::Most);
-                looks.looked(Instant::now(), |_| false);
+                look(&mut looks, |_| false);
             }
         }
         assert!(asked == 300 && (8..=12).contains(&far), "{far} of {asked}");
@@ -388,7 +493,7 @@ mod tests {
         let (position, told) = looks.hold().unwrap();
         assert_eq!((position.at.offset, told.collect::<Vec<_>>()), (100, vec![2, 3]));
         tokio::time::advance(Duration::from_millis(2)).await;
-        looks.looked(Instant::now(), |key| key == 5);
+        look(&mut looks, |key| key == 5);
         let (position, told) = looks.hold().unwrap();
         assert_eq!((position.at.offset, told.collect::<Vec<_>>()), (200, vec![2, 3]));
     }

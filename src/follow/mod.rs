@@ -13,17 +13,15 @@ mod looks;
 mod lost;
 mod news;
 mod prepared;
+mod recover;
 mod sample;
 mod saver;
 mod seed;
 mod session;
+mod sighted;
+mod sweep;
 
-use std::{
-    collections::{HashMap, HashSet},
-    ops::RangeInclusive,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::HashSet, ops::RangeInclusive, sync::Arc, time::Duration};
 
 use tokio::{
     sync::{mpsc, watch},
@@ -31,13 +29,15 @@ use tokio::{
 };
 use tracing::{error, warn};
 
-use self::{backoff::Backoff, ended::Ended, keys::Keys, looks::Looks, prepared::Prepared, saver::Saver};
+use self::{
+    backoff::Backoff, ended::Ended, keys::Keys, looks::Looks, prepared::Prepared, saver::Saver,
+    sighted::Sighted, sweep::Unlogged,
+};
 use crate::{
     checkpoint::{Checkpoint, CheckpointFile, ReadAhead, Sample, SavedPosition, from_runs, to_runs},
     feed::{Feed, history::HistoryRequest},
     id::Key,
     link::{Identity, Link},
-    row::EncodedRow,
     status::{self, Status, now_ms},
     tail::{
         TableName,
@@ -117,6 +117,8 @@ pub struct Follower {
     keys: Keys,
     ahead: Ahead,
     looks: Looks,
+    /// What the last look saw, until that is settled.
+    sighted: Option<Sighted>,
     prepared: Prepared,
     /// When it was last said that statements had no rows.
     said_nothing: Option<Instant>,
@@ -150,19 +152,6 @@ struct Ahead {
     keys: HashSet<Key>,
     /// Where the binlog ended when the last of them had been read; `None` while that is not known.
     until: Option<FileOffset>,
-}
-
-/// Keys that the table has and the binlog has not brought.
-#[derive(Debug)]
-struct Unlogged {
-    keys: HashSet<Key>,
-    /// Where the binlog ended when they had been seen: what has not come up to there was not logged.
-    until: FileOffset,
-    /// The rows, unless they are many: the table may be emptied before they are told.
-    rows: HashMap<Key, EncodedRow>,
-    /// What was not logged, and had gone when it was to be told: deleted, or the binlog is about to say that the
-    /// table was emptied.
-    gone: Vec<Key>,
 }
 
 /// Bounds what a checkpoint can make us allocate.
@@ -201,6 +190,7 @@ impl Follower {
             keys: Keys::new(1, capacity),
             ahead: Ahead::default(),
             looks: Looks::default(),
+            sighted: None,
             prepared: Prepared::default(),
             said_nothing: None,
             end_lost: false,

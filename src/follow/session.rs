@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::{
-    Follower, OnLostPosition, StartFrom,
+    Follower, StartFrom,
     backoff::Backoff,
     ended::{Ended, ReadError, chain},
 };
@@ -219,8 +219,12 @@ impl Follower {
         backoff: &mut Backoff,
     ) -> ReadError {
         let mut caught_up = false;
+        // Since when the binlog has been read up to `target`, and when the last look began that has been settled.
+        let mut reached: Option<Instant> = None;
+        let mut settled: Option<Instant> = None;
         let mut quiet = false;
         self.keep_certainly_unlogged();
+        self.look_again();
         let mut swept = Instant::now();
         // What the first sweep finds, the second tells as soon as the binlog has been read that far.
         let mut sweep_again = false;
@@ -229,14 +233,23 @@ impl Follower {
         let mut save_each = if self.starts_in_vain > 1 { SAVED_ONE_BY_ONE } else { 0 };
         let mut report = tokio::time::interval(REPORT_EVERY);
         loop {
+            match self.settle(server, table).await {
+                Ok(None) => {}
+                Ok(Some(began)) => (settled, moved) = (Some(began), true),
+                Err(ended) => {
+                    tail.close().await;
+                    return ended.into();
+                }
+            }
             // Not before the server has sent something of the file: it may not have the position. By GTID the
             // place in the file is not known before the first commit, but a server with nothing more to say
-            // has said everything. What statements wrote before must have been looked for, too.
-            if !caught_up
-                && tail.began().is_some()
-                && !self.looks.has_unlooked()
-                && tail.at().map_or(quiet, |at| at.reaches(target))
+            // has said everything.
+            if reached.is_none() && tail.began().is_some() && tail.at().map_or(quiet, |at| at.reaches(target))
             {
+                reached = Some(Instant::now());
+            }
+            // What statements wrote before must have been looked for, too.
+            if !caught_up && reached.is_some() && (self.has_looked() || settled >= reached) {
                 // A server that lost power may have lost the end of its binlog before we had read it. Then its rows are
                 // in the table alone, until that is emptied.
                 if let Err(ended) = self.sweep(server, table).await {
@@ -252,14 +265,14 @@ impl Follower {
                     self.saver.save(self.checkpoint()).await;
                 }
             }
-            if sweep_again && self.looks.has_looked_for_all() && self.has_read_unlogged() {
+            if sweep_again && (self.has_looked() || settled > Some(swept)) && self.has_read_unlogged() {
                 (swept, sweep_again) = (Instant::now(), false);
                 if let Err(ended) = self.sweep(server, table).await {
                     tail.close().await;
                     return ended.into();
                 }
             }
-            let due = self.looks.due();
+            let due = self.looks.due(self.sighted.is_some());
             if due.is_some_and(|due| due <= Instant::now()) {
                 if let Err(ended) = self.look(server, table).await {
                     tail.close().await;
@@ -273,7 +286,7 @@ impl Follower {
                 told = tail.next() => told,
                 () = until(due) => continue,
                 _ = report.tick() => {
-                    if caught_up && swept.elapsed() >= SWEEP_EVERY {
+                    if caught_up && self.sighted.is_none() && swept.elapsed() >= SWEEP_EVERY {
                         swept = Instant::now();
                         if let Err(ended) = self.sweep(server, table).await {
                             tail.close().await;
@@ -333,11 +346,13 @@ impl Follower {
         }
     }
 
+    /// Whether every statement has been looked for, and what was seen has been told.
+    fn has_looked(&self) -> bool {
+        self.sighted.is_none() && self.looks.has_looked_for_all()
+    }
+
     fn caught_up(&mut self) {
         self.told_is_known = true;
-        if let Some(position) = &self.position {
-            self.looks.ask_put_off(position);
-        }
         self.starts_in_vain = 0;
         // From here on the feed has rows that were told, by which the table is known; these may change meanwhile.
         self.sample = None;
@@ -393,45 +408,6 @@ impl Follower {
         self.replica_id = super::chance_server_id();
         warn!(before, now = self.replica_id, "another replica has our server_id, taking another");
         Ended::Passing(reason.into())
-    }
-
-    /// The position is lost. Returns the end of the binlog that is the new one.
-    async fn recover(&mut self, reason: &str, server: &Server, table: &mut Table) -> Result<Position, Ended> {
-        let position = self.position.as_ref().map(ToString::to_string).unwrap_or_default();
-        if self.keys.begins_with_the_next() {
-            return Err(Ended::Fatal(format!(
-                "the server does not have position {position} ({reason}), and nothing was told before it by which the \
-                 table could say what is missing. Choose another --start-from: earliest, now, or a FILE:OFFSET out of \
-                 SHOW BINARY LOGS"
-            )));
-        }
-        let end = binlog_end(table.conn(), server).await?;
-        match self.settings.on_lost_position {
-            OnLostPosition::Fail => {
-                return Err(Ended::Fatal(format!(
-                    "the server does not have position {position} any more ({reason}). Start with \
-                     --on-lost-position catch-up to read the missing rows from the table, or now to leave them out"
-                )));
-            }
-            OnLostPosition::CatchUp => {
-                warn!(%position, reason, "the position is lost, reading the missing rows from the table");
-                self.catch_up(table, server).await?;
-            }
-            OnLostPosition::Now => {
-                warn!(%position, reason, now = %end, "the position is lost, going on from now");
-                self.feed.mark_gap(format!("the binlog position was lost: {reason}"));
-                self.status.breaks.add(1);
-                if let Some(greatest) = table.greatest_key().await? {
-                    self.keys.set_older_through(greatest);
-                    self.feed.mark_older(greatest);
-                }
-            }
-        }
-        self.position = Some(end.clone());
-        self.starts_in_vain = 0;
-        self.server = Some(server.identity.clone());
-        self.saver.offer(self.checkpoint());
-        Ok(end)
     }
 }
 

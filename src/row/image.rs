@@ -6,7 +6,10 @@
 
 use std::{fmt, sync::Arc};
 
-use mysql_async::binlog::events::{RowsEventData, TableMapEvent};
+use mysql_async::{
+    binlog::events::{RowsEventData, TableMapEvent},
+    consts::ColumnType,
+};
 
 use super::{
     EncodedRow, Kind, Layout, RowError,
@@ -16,6 +19,7 @@ use super::{
     value::Writer,
     wire::{Failure, Wire},
 };
+use crate::id::Key;
 
 /// The rows of one WRITE_ROWS event.
 #[derive(Clone, Copy)]
@@ -24,6 +28,8 @@ pub struct RowImages<'a> {
     pub columns: u64,
     /// Whether the image holds every one of them.
     pub complete: bool,
+    /// How many it holds if the first is among them.
+    pub from_first: Option<usize>,
     /// The rows, one after the other.
     pub rows: &'a [u8],
 }
@@ -34,11 +40,29 @@ impl<'a> RowImages<'a> {
         if !matches!(event, RowsEventData::WriteRowsEvent(_) | RowsEventData::WriteRowsEventV1(_)) {
             return None;
         }
+        let present = event.columns_after_image()?;
         Some(RowImages {
             columns: event.num_columns(),
-            complete: event.columns_after_image()?.all(),
+            complete: present.all(),
+            from_first: present.first().as_deref().copied().unwrap_or_default().then(|| present.count_ones()),
             rows: event.rows_data(),
         })
+    }
+
+    /// The integer that stands first in the first row, where the column was of `column_type`.
+    pub(super) fn first_integer(&self, column_type: ColumnType, unsigned: bool) -> Option<Key> {
+        let width = match column_type {
+            ColumnType::MYSQL_TYPE_TINY => 1,
+            ColumnType::MYSQL_TYPE_SHORT => 2,
+            ColumnType::MYSQL_TYPE_INT24 => 3,
+            ColumnType::MYSQL_TYPE_LONG => 4,
+            ColumnType::MYSQL_TYPE_LONGLONG => 8,
+            _ => return None,
+        };
+        let mut bytes = Cursor(self.rows);
+        let nulls = bytes.take(self.from_first?.div_ceil(8)).ok()?;
+        let is_null = nulls.first().is_none_or(|nulls| nulls & 1 == 1);
+        Wire::Int { width, unsigned }.peek_key(bytes).filter(|_| !is_null)
     }
 }
 
@@ -238,7 +262,7 @@ mod tests {
         let map: TableMapEvent<'_> = map.read_event().unwrap();
         let mut encoded = Vec::new();
         let columns = layout.columns().len() as u64;
-        layout.encode_image(&map, RowImages { columns, complete, rows }, &mut encoded)?;
+        layout.encode_image(&map, RowImages { columns, complete, from_first: None, rows }, &mut encoded)?;
         Ok(encoded)
     }
 
@@ -275,9 +299,13 @@ mod tests {
         let image = layout.image(&map).unwrap();
         let mut rows = Vec::new();
         let good = swipe(1);
-        image.encode(RowImages { columns: 5, complete: true, rows: &good }, &mut rows).unwrap();
+        image
+            .encode(RowImages { columns: 5, complete: true, from_first: Some(5), rows: &good }, &mut rows)
+            .unwrap();
         let bad = [swipe(2), vec![0]].concat();
-        image.encode(RowImages { columns: 5, complete: true, rows: &bad }, &mut rows).unwrap_err();
+        image
+            .encode(RowImages { columns: 5, complete: true, from_first: Some(5), rows: &bad }, &mut rows)
+            .unwrap_err();
         assert_eq!(rows.iter().map(|row| row.key).collect::<Vec<_>>(), [1]);
     }
 
@@ -286,7 +314,7 @@ mod tests {
         let (layout, map) = swipes();
         assert_eq!(encode(&layout, &map, false, &swipe(1)), Err(RowError::Partial));
         let map: TableMapEvent<'_> = map.read_event().unwrap();
-        let images = RowImages { columns: 6, complete: true, rows: &swipe(1) };
+        let images = RowImages { columns: 6, complete: true, from_first: Some(5), rows: &swipe(1) };
         assert!(matches!(layout.encode_image(&map, images, &mut Vec::new()), Err(RowError::Mismatch(_))));
         for (types, metadata, nullable) in [
             (&[3, 3, 254, 254][..], &[254, 16, 254, 15][..], &[0][..]),

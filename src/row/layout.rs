@@ -64,6 +64,16 @@ impl Layout {
         self.image(table_map).is_ok()
     }
 
+    /// The key of an event's first row, though its image is partial, or of a time when the table was another: if the
+    /// key is the first column and an integer, and the event does not say that it was not so then. `None` if that is
+    /// not known.
+    pub fn first_key(&self, table_map: &TableMapEvent<'_>, images: RowImages<'_>) -> Option<Key> {
+        let Kind::Int { unsigned, .. } = self.key_column().kind else { return None };
+        let column_type = table_map.get_raw_column_type(0).ok().flatten()?;
+        let is_first = self.key == 0 && super::metadata::may_be_first(self.key_column(), table_map);
+        is_first.then(|| images.first_integer(column_type, unsigned)).flatten()
+    }
+
     /// [`Layout::image`] and [`Image::encode`] in one, for a single event.
     ///
     /// # Errors

@@ -58,6 +58,16 @@ pub(super) fn check(columns: &[Column], table_map: &TableMapEvent<'_>) -> Result
     Ok(())
 }
 
+/// Whether the table may have had `column` as its first.
+pub(super) fn may_be_first(column: &Column, table_map: &TableMapEvent<'_>) -> bool {
+    table_map.iter_optional_meta().flatten().all(|field| match field {
+        OptionalMetadataField::ColumnName(names) => {
+            names.iter_names().flatten().next().is_none_or(|name| name.name_raw() == column.name.as_bytes())
+        }
+        _ => true,
+    })
+}
+
 /// The first of `columns` whose collation is another than the event has.
 fn other_charset<'a>(
     collations: impl Iterator<Item = u16>,

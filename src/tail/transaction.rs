@@ -141,7 +141,7 @@ impl Assembler {
     pub(super) fn accept<'a>(
         &mut self,
         event: &Event,
-        table_map: impl FnOnce(u64) -> Option<&'a TableMapEvent<'static>>,
+        table_map: impl Fn(u64) -> Option<&'a TableMapEvent<'static>>,
     ) -> Result<Step, Malformed> {
         let header = event.header();
         let data = event.data();
@@ -248,7 +248,7 @@ impl Assembler {
     fn write_rows<'a>(
         &mut self,
         event: &Event,
-        table_map: impl FnOnce(u64) -> Option<&'a TableMapEvent<'static>>,
+        table_map: impl Fn(u64) -> Option<&'a TableMapEvent<'static>>,
     ) -> Result<(), Malformed> {
         let id = table_id(event.data())?;
         let Some(role) = self.tables.get_mut(&id) else { return Ok(()) };
@@ -266,7 +266,7 @@ impl Assembler {
             Role::Decoded(image) => image,
             Role::Other | Role::Followed => return Ok(()),
             Role::Undecodable => {
-                self.reread(Reread::Layout);
+                self.read_by_table(Reread::Layout, event, table_map(id));
                 return Ok(());
             }
         };
@@ -292,11 +292,26 @@ impl Assembler {
             }
             Some(Err(err)) => {
                 debug!(error = %err, "row image not decoded, the table is read instead");
-                self.reread(Reread::Image);
+                self.read_by_table(Reread::Image, event, table_map(id));
             }
             None => self.reread(Reread::Image),
         }
         Ok(())
+    }
+
+    /// The rows of an event can't be decoded: only the key of the first one is known, if any.
+    fn read_by_table(&mut self, why: Reread, event: &Event, table_map: Option<&TableMapEvent<'_>>) {
+        let key = match event.read_data() {
+            Ok(Some(EventData::RowsEvent(rows))) => RowImages::of(&rows)
+                .zip(table_map)
+                .and_then(|(images, table_map)| self.layout.first_key(table_map, images)),
+            _ => None,
+        };
+        self.reread(why);
+        let open = self.open.get_or_insert_default();
+        open.insert_ids.extend(key);
+        // There may be others behind it.
+        open.expected = open.expected.max(Expected::Perhaps);
     }
 
     fn query(&mut self, event: &Event) -> Result<Step, Malformed> {

@@ -21,6 +21,7 @@ mod http;
 mod large;
 mod link;
 mod load;
+mod looks;
 mod namespace;
 mod overtaken;
 mod positions;

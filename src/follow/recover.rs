@@ -1,0 +1,104 @@
+//! A lost position: what is missing is in the table.
+
+use tracing::{info, warn};
+
+use super::{Follower, OnLostPosition, ended::Ended};
+use crate::{
+    link::{Server, binlog_end},
+    table::Table,
+    tail::position::Position,
+};
+
+impl Follower {
+    /// The position is lost. Returns the end of the binlog that is the new one.
+    pub(super) async fn recover(
+        &mut self,
+        reason: &str,
+        server: &Server,
+        table: &mut Table,
+    ) -> Result<Position, Ended> {
+        let position = self.position.as_ref().map(ToString::to_string).unwrap_or_default();
+        if self.keys.begins_with_the_next() {
+            return Err(Ended::Fatal(format!(
+                "the server does not have position {position} ({reason}), and nothing was told before it by which the \
+                 table could say what is missing. Choose another --start-from: earliest, now, or a FILE:OFFSET out of \
+                 SHOW BINARY LOGS"
+            )));
+        }
+        let end = binlog_end(table.conn(), server).await?;
+        match self.settings.on_lost_position {
+            OnLostPosition::Fail => {
+                return Err(Ended::Fatal(format!(
+                    "the server does not have position {position} any more ({reason}). Start with \
+                     --on-lost-position catch-up to read the missing rows from the table, or now to leave them out"
+                )));
+            }
+            OnLostPosition::CatchUp => {
+                warn!(%position, reason, "the position is lost, reading the missing rows from the table");
+                self.catch_up(table, server).await?;
+            }
+            OnLostPosition::Now => {
+                warn!(%position, reason, now = %end, "the position is lost, going on from now");
+                self.feed.mark_gap(format!("the binlog position was lost: {reason}"));
+                self.status.breaks.add(1);
+                if let Some(greatest) = table.greatest_key().await? {
+                    self.keys.set_older_through(greatest);
+                    self.feed.mark_older(greatest);
+                }
+            }
+        }
+        self.position = Some(end.clone());
+        self.starts_in_vain = 0;
+        self.server = Some(server.identity.clone());
+        self.saver.offer(self.checkpoint());
+        Ok(end)
+    }
+
+    /// The position was lost: whatever the table has and we have not told comes now.
+    async fn catch_up(&mut self, table: &mut Table, server: &Server) -> Result<(), Ended> {
+        self.status.table_reads.add(1);
+        let is_another = self.is_another_table(table).await? || !self.is_same_table(table).await?;
+        if self.keys.greatest().is_some() && is_another {
+            // Another life of the table, for instance a restored backup: no key says what is missing.
+            self.end_lost = false;
+            self.begin_epoch("the table does not have the rows that were told");
+            let reason = "the table was replaced while the binlog position was lost";
+            warn!(reason, "rows may be missing");
+            self.feed.mark_gap(reason.into());
+            self.status.breaks.add(1);
+            if let Some(greatest) = table.greatest_key().await? {
+                self.keys.set_older_through(greatest);
+                self.feed.mark_older(greatest);
+            }
+            return Ok(());
+        }
+        let again = self.given_out_again(table).await?;
+        if !again.is_empty() {
+            self.keys.forget(&again);
+            self.renumber("the server gave out keys again whose rows were told: did it lose power?");
+        }
+        if !self.told_is_known {
+            self.renumber("doorcast was killed, and then the position was lost");
+        }
+        // What is committed meanwhile comes by the binlog.
+        let found = self.tell_all_news(server, table).await?;
+        info!(rows = found, "read the missing rows from the table");
+        Ok(())
+    }
+
+    /// After a kill nobody knows which rows were told last, and in which order, and now the binlog does not
+    /// tell, either. With new ids for what comes now, a client that had some of those rows is told of a gap
+    /// and gets all of them; others go on as ever.
+    fn renumber(&mut self, reason: &'static str) {
+        self.keys.renumber();
+        self.feed.begin_epoch(self.keys.epoch());
+        if let Some(greatest) = self.keys.greatest() {
+            self.feed.mark_older(greatest);
+        }
+        self.told_is_known = true;
+        warn!(
+            epoch = self.keys.epoch(),
+            reason, "clients that have rows of the last second before get them again"
+        );
+    }
+}

@@ -1,0 +1,148 @@
+//! The table compared with what the binlog brought: rows that were not logged are found by nothing else.
+
+use std::collections::{HashMap, HashSet};
+
+use tracing::{debug, warn};
+
+use super::{BATCH, Follower, ended::Ended, seed::rows_with};
+use crate::{
+    id::Key,
+    link::{Server, binlog_end},
+    row::EncodedRow,
+    table::{Table, TableError},
+    tail::position::FileOffset,
+};
+
+/// Keys that the table has and the binlog has not brought.
+#[derive(Debug)]
+pub(super) struct Unlogged {
+    keys: HashSet<Key>,
+    /// Where the binlog ended when they had been seen: what has not come up to there was not logged.
+    until: FileOffset,
+    /// The rows, unless they are many: the table may be emptied before they are told.
+    rows: HashMap<Key, EncodedRow>,
+    /// What was not logged, and had gone when it was to be told: deleted, or the binlog is about to say that the
+    /// table was emptied.
+    gone: Vec<Key>,
+}
+
+impl Follower {
+    /// Compares the table with what the binlog brought. A row that is there, and has not come when the binlog
+    /// has been read to where it ended then, was not logged. Not so before: a large transaction takes its
+    /// time to come, and so does everything behind it.
+    pub(super) async fn sweep(&mut self, server: &Server, table: &mut Table) -> Result<(), Ended> {
+        if self.keys.begins_with_the_next() {
+            return Ok(());
+        }
+        if !self.has_reached_unlogged() {
+            debug!("the binlog is still to bring what the table had");
+            return Ok(());
+        }
+        let news: HashSet<Key> = match self.news_in(self.keys.all_news(), table).await {
+            Err(TableError::Server(mysql_async::Error::Server(err))) => {
+                // Somebody holds a lock on the table: then nothing is inserted, either.
+                debug!(error = %err, "the table was not compared with the binlog this time");
+                return Ok(());
+            }
+            news => news?.into_iter().collect(),
+        };
+        if let (false, Some(position)) = (news.is_empty(), &self.position) {
+            let end = binlog_end(table.conn(), server).await?;
+            if position.at.is_known() && !end.at.reaches(&position.at) {
+                // The server still sends the file that was, and nothing comes there any more.
+                let message =
+                    format!("the binlog was reset: it ends at {end}, and was read up to {position}");
+                return Err(Ended::Passing(message.into()));
+            }
+        }
+        let before = self.unlogged.take();
+        let is_first = before.is_none();
+        let mut gone: Vec<Key> = Vec::new();
+        let mut unlogged: Vec<Key> = Vec::new();
+        if let Some(before) = before {
+            let is_there = |key: &Key| before.rows.contains_key(key) || news.contains(key);
+            let keys = before.keys.iter().filter(|key| self.keys.is_news(**key));
+            (unlogged, gone) = keys.partition(|key| is_there(key));
+            // Until they have been told: this may end in an error.
+            self.unlogged = Some(Unlogged { gone: gone.clone(), ..before });
+        }
+        // What the end of the binlog should have brought is known.
+        self.end_lost &= is_first && !news.is_empty();
+        if unlogged.is_empty() && news.is_empty() {
+            return Ok(());
+        }
+        if unlogged.is_empty() {
+            let few: Vec<Key> = if news.len() > BATCH { Vec::new() } else { news.iter().copied().collect() };
+            // Without them there are still the keys.
+            let rows = rows_with(&few, table).await.unwrap_or_default();
+            // Asked for behind the look: what the look saw stands before it.
+            let until = binlog_end(table.conn(), server).await?.at;
+            debug!(rows = news.len(), %until, "the table has rows that the binlog did not bring yet");
+            self.unlogged = Some(Unlogged { keys: news, rows, until, gone });
+            return Ok(());
+        }
+        unlogged.sort_unstable();
+        let mut rows = Vec::new();
+        for key in unlogged {
+            match self.unlogged.as_ref().and_then(|unlogged| unlogged.rows.get(&key)) {
+                Some(row) => rows.push(row.clone()),
+                None => rows.extend(table.rows_between(key - 1, key, 1).await?),
+            }
+        }
+        let found = self.tell_ahead(rows, server, table, None).await?;
+        self.say_unlogged(found);
+        Ok(())
+    }
+
+    fn say_unlogged(&self, found: usize) {
+        warn!(
+            rows = found,
+            "rows are in the table that the binlog did not bring, they are told now. Does somebody insert with \
+             SET sql_log_bin=0?"
+        );
+        self.status.unlogged.add(found as u64);
+    }
+
+    /// The table has been emptied: tells what was not logged, as far as it had been read. Returns whether there was
+    /// more.
+    pub(super) fn tell_unlogged(&mut self) -> bool {
+        let certain = self.has_read_unlogged();
+        let Some(Unlogged { keys, mut rows, gone, .. }) = self.unlogged.take() else { return false };
+        let mut missed: Vec<Key> = if certain { keys.into_iter().collect() } else { Vec::new() };
+        missed.extend(gone);
+        missed.retain(|key| self.keys.is_news(*key));
+        missed.sort_unstable();
+        let kept: Vec<EncodedRow> = missed.iter().filter_map(|key| rows.remove(key)).collect();
+        let more = kept.len() < missed.len();
+        if !kept.is_empty() {
+            let found = kept.len();
+            self.record(&kept);
+            self.publish(kept, None);
+            self.say_unlogged(found);
+        }
+        more
+    }
+
+    /// Whether the binlog has been read to where it ended when the last sweep found rows, if it did.
+    fn has_reached_unlogged(&self) -> bool {
+        // By GTID alone the place is not known before the first commit.
+        let is_known = self.position.as_ref().is_some_and(|position| position.at.is_known());
+        self.unlogged.is_none() || !is_known || self.has_read_unlogged()
+    }
+
+    /// On a new connection a place on the one before says nothing, perhaps it is another server's. What was to be read
+    /// up to there, and was not, is looked for anew.
+    pub(super) fn keep_certainly_unlogged(&mut self) {
+        let read = self.has_read_unlogged();
+        self.unlogged = self.unlogged.take().filter(|_| read);
+        if let (Some(unlogged), Some(position)) = (&mut self.unlogged, &self.position) {
+            unlogged.until.clone_from(&position.at);
+        }
+    }
+
+    /// Whether the last sweep found rows, and the binlog has certainly been read to where it ended then.
+    pub(super) fn has_read_unlogged(&self) -> bool {
+        let at = self.position.as_ref().map(|position| &position.at).filter(|at| at.is_known());
+        at.zip(self.unlogged.as_ref()).is_some_and(|(at, unlogged)| at.reaches(&unlogged.until))
+    }
+}
