@@ -43,10 +43,10 @@ pub mod status;
 pub mod table;
 pub mod tail;
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::{
-    net::TcpListener,
+    net::{TcpListener, TcpSocket},
     signal::unix::{SignalKind, signal},
     sync::watch,
 };
@@ -111,6 +111,9 @@ impl From<FollowError> for RunError {
     }
 }
 
+/// Connections that may wait to be accepted, if the kernel allows as many: after a restart all screens come at once.
+const BACKLOG: u32 = 4096;
+
 /// Binds the address of `--listen`.
 ///
 /// # Errors
@@ -122,7 +125,14 @@ pub async fn listen(address: SocketAddr, allow_anonymous: bool) -> Result<TcpLis
              a proxy that asks who is there, or say --allow-anonymous"
         )));
     }
-    TcpListener::bind(address).await.map_err(|err| {
+    let bound = || {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+        // As tokio's own bind has it: a restart must not wait for connections that have ended.
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        socket.listen(BACKLOG)
+    };
+    bound().map_err(|err: io::Error| {
         RunError::Configuration(format!(
             "can't listen on {address}: {err}. Stop whoever has the port (ss -ltnp shows it), or choose another --listen"
         ))

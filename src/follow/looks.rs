@@ -1,7 +1,8 @@
 //! When to look at the table because the binlog did not say which rows came.
 //!
 //! A server sends a commit before its own SELECTs see it, so one look is not enough: looks follow a
-//! transaction until one of the keys that it is known to have written has been seen, or for a second.
+//! transaction until one of the keys that it is known to have written has been seen, or for a second. What it wrote
+//! beside that key is seen by the look behind.
 //! Meanwhile a restart must go on from before it. What a look says is certain only when the binlog has been read to
 //! where it ended behind the look: see [`Looks::settled`]. Does no I/O and publishes nothing.
 
@@ -63,6 +64,8 @@ struct Waiting {
     expected: Expected,
     /// Rows were found since it came, perhaps its own.
     found: bool,
+    /// One of its keys was seen, so the next look sees all of it.
+    seen: bool,
     /// Its text does not say that it is about other things, such as an UPDATE.
     certain: bool,
 }
@@ -123,23 +126,15 @@ impl Looks {
             return;
         }
         if self.waiting.len() >= WAITING
-            && let Some(last) = self.waiting.back_mut()
+            && let Some(second) = self.waiting.remove(1)
+            && let Some(first) = self.waiting.front_mut()
         {
-            *last = Waiting {
-                arrived,
-                looks: 0,
-                keys: Vec::new(),
-                ours: last.ours || ours,
-                expected: last.expected.max(expected).max(Expected::Perhaps),
-                certain: last.certain || certain,
-                commit: last.commit,
-                before: last.before.clone(),
-                found: false,
-            };
-            return;
+            first.ours |= second.ours;
+            first.certain |= second.certain;
+            first.expected = first.expected.max(second.expected.min(Expected::Perhaps));
         }
         let commit = self.commits;
-        let found = false;
+        let (found, seen) = (false, false);
         self.waiting.push_back(Waiting {
             commit,
             before,
@@ -149,6 +144,7 @@ impl Looks {
             ours,
             expected,
             found,
+            seen,
             certain,
         });
     }
@@ -167,7 +163,7 @@ impl Looks {
     pub(super) fn has_unlooked(&self, by_key: bool) -> bool {
         self.waiting
             .iter()
-            .any(|waiting| waiting.ours && waiting.looks == 0 && (!by_key || !waiting.keys.is_empty()))
+            .any(|waiting| waiting.ours && waiting.looks == 0 && (!by_key || waiting.is_by_key()))
     }
 
     /// Whether every transaction has been looked for at least once.
@@ -178,7 +174,7 @@ impl Looks {
     /// When to look next; `by_key` for those alone that can be looked for by their keys.
     pub(super) fn due(&self, by_key: bool) -> Option<Instant> {
         let waiting = || {
-            let has_more = |waiting: &&Waiting| !waiting.keys.is_empty() && !waiting.wants_last();
+            let has_more = |waiting: &&Waiting| waiting.is_by_key() && !waiting.wants_last();
             self.waiting.iter().filter(move |waiting| !by_key || has_more(waiting))
         };
         let next = waiting().filter_map(|waiting| {
@@ -194,8 +190,7 @@ impl Looks {
     pub(super) fn wants_more_than_keys(&self, now: Instant) -> bool {
         let is_due =
             |waiting: &&Waiting| waiting.looks == 0 || waiting.next().is_some_and(|next| next <= now);
-        let by_key = |waiting: &Waiting| waiting.is_by_key() && !waiting.wants_last();
-        self.waiting.iter().filter(is_due).any(|waiting| !by_key(waiting))
+        self.waiting.iter().filter(is_due).any(|waiting| !waiting.is_by_key() || waiting.wants_last())
     }
 
     /// How far a look at `now` must reach: to all that may be news if it is the last one for a transaction that
@@ -236,7 +231,7 @@ impl Looks {
     /// A look that began at `began` has been made, by the keys that are looked for alone.
     pub(super) fn looked_by_key(&mut self, began: Instant) {
         self.last = Some(began);
-        for waiting in self.waiting.iter_mut().filter(|waiting| !waiting.keys.is_empty()) {
+        for waiting in self.waiting.iter_mut().filter(|waiting| waiting.is_by_key()) {
             let due = waiting.due(began).min(waiting.steps().len() - 1);
             waiting.looks = waiting.looks.max(due).max(1);
         }
@@ -253,8 +248,9 @@ impl Looks {
         for waiting in &mut self.waiting {
             let (most, due) = (waiting.steps().len() - usize::from(!far), waiting.due(began));
             waiting.looks = waiting.looks.max(due.min(most)).max(1);
-            if far && !waiting.ours && due + 1 >= waiting.steps().len() {
-                waiting.looks = waiting.steps().len(); // what it did was old enough to be seen
+            let old_enough = far && !waiting.ours && due + 1 >= waiting.steps().len();
+            if old_enough || waiting.seen && waiting.expected == Expected::Nothing {
+                waiting.looks = waiting.steps().len();
             }
         }
     }
@@ -264,10 +260,23 @@ impl Looks {
         self.waiting.iter().any(Waiting::has_had_all)
     }
 
-    /// Keys that are looked for were seen; `known` tells which.
-    pub(super) fn seen(&mut self, known: impl Fn(Key) -> bool) {
-        self.waiting.retain(|waiting| !waiting.is_seen(&known));
-        self.forget_told();
+    /// Keys that are looked for were seen; `known` tells which, and `sighted` those that an earlier look saw, which is
+    /// yet to be settled.
+    pub(super) fn seen(&mut self, known: impl Fn(Key) -> bool, sighted: impl Fn(Key) -> bool) {
+        for waiting in &mut self.waiting {
+            waiting.seen |= waiting.keys.iter().any(|key| known(*key));
+        }
+        // That look will be settled, and tells the rest of it; the transaction that it was made for waits till then.
+        let is_served = |waiting: &Waiting| {
+            waiting.expected == Expected::Nothing
+                && waiting.keys.iter().any(|key| known(*key) && sighted(*key))
+        };
+        let mut holds = false;
+        self.waiting.retain(|waiting| {
+            let stays = !is_served(waiting) || !holds;
+            holds |= stays && waiting.ours;
+            stays
+        });
     }
 
     /// The binlog has been read to where it ended behind the last look, and what the look saw has been told; `known`
@@ -275,7 +284,7 @@ impl Looks {
     pub(super) fn settled(&mut self, known: impl Fn(Key) -> bool) -> Outcome {
         let mut outcome = Outcome::default();
         self.waiting.retain(|waiting| {
-            let goes_on = !waiting.is_seen(&known) && !waiting.has_had_all();
+            let goes_on = !waiting.has_had_all();
             outcome.in_doubt |= waiting.ours && !waiting.keys.iter().any(|key| known(*key)) && !goes_on;
             // If its keys are known and not there, it was deleted again.
             if !goes_on && !waiting.found && waiting.keys.is_empty() {
@@ -341,9 +350,9 @@ impl Waiting {
         if self.ours { &AFTER_OURS } else { &AFTER_OTHERS }
     }
 
-    /// Whether it is all there when one of its keys is.
+    /// Whether it can be looked for by its keys.
     fn is_by_key(&self) -> bool {
-        self.expected == Expected::Nothing && !self.keys.is_empty()
+        !self.seen && !self.keys.is_empty()
     }
 
     /// How many of its looks were due at `now`.
@@ -356,17 +365,15 @@ impl Waiting {
         self.looks >= self.steps().len()
     }
 
-    /// Whether no more is to be found of it. What has other rows beside those of known keys is looked for to the end.
-    fn is_seen(&self, known: impl Fn(Key) -> bool) -> bool {
-        self.is_by_key() && self.keys.iter().any(|key| known(*key))
-    }
-
     /// Whether only its last look is left, the one that reaches far.
     fn wants_last(&self) -> bool {
         self.looks + 1 >= self.steps().len()
     }
 
     fn next(&self) -> Option<Instant> {
+        if self.seen && self.expected == Expected::Nothing && !self.has_had_all() {
+            return Some(self.arrived);
+        }
         self.steps().get(self.looks).map(|wait| self.arrived + *wait)
     }
 }
@@ -382,6 +389,7 @@ mod tests {
 
     /// A look on an idle server: the binlog has been read.
     fn look(looks: &mut Looks, known: impl Fn(Key) -> bool) -> Outcome {
+        looks.seen(&known, |_| false);
         looks.looked(Instant::now());
         looks.settled(known)
     }

@@ -101,10 +101,9 @@ impl Follower {
         debug!(rows = rows.len(), "looked for rows by their keys");
         let committed_ms = self.looks.committed_ms();
         self.tell_ahead(rows, server, table, Some(committed_ms)).await?;
-        let held = self.looks.hold().is_some();
-        let keys = &self.keys;
-        self.looks.seen(|key| !keys.is_news(key));
-        self.let_go(held).await;
+        let (keys, sighted) = (&self.keys, &self.sighted);
+        let sighted = |key| sighted.as_ref().is_some_and(|sighted| sighted.keys.binary_search(&key).is_ok());
+        self.looks.seen(|key| !keys.is_news(key), sighted);
         Ok(())
     }
 
@@ -147,7 +146,12 @@ impl Follower {
                 self.rows_are_missing("rows of a transaction were not found in the table");
             }
         }
-        self.let_go(held).await;
+        if held && self.looks.hold().is_none() {
+            debug!("looked for all that was to be found");
+            // Otherwise a crash leads back before what was looked for, and rows that are told from now on are
+            // found by looks, in another order than clients know.
+            self.saver.save(self.checkpoint()).await;
+        }
         Ok(Some(began))
     }
 
@@ -166,15 +170,5 @@ impl Follower {
         }
         let mut rows = rows_with(keys, table).await?;
         Ok(keys.iter().filter_map(|key| rows.remove(key)).collect())
-    }
-
-    /// What was looked for has been found, if nothing is looked for any more.
-    async fn let_go(&mut self, held: bool) {
-        if held && self.looks.hold().is_none() {
-            debug!("looked for all that was to be found");
-            // Otherwise a crash leads back before what was looked for, and rows that are told from now on are
-            // found by looks, in another order than clients know.
-            self.saver.save(self.checkpoint()).await;
-        }
     }
 }
