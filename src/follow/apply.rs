@@ -5,7 +5,7 @@ use std::{collections::HashSet, sync::Arc};
 
 use tracing::{debug, info, warn};
 
-use super::{Ahead, Follower, ended::Ended, sample};
+use super::{Ahead, Follower, ended::Ended, sample, sighted::REMOVED};
 use crate::{
     id::Key,
     link::Server,
@@ -165,12 +165,12 @@ impl Follower {
         self.keys.begin_epoch();
         self.ahead = Ahead::default();
         self.sample = None;
-        self.sighted = None;
+        self.look_again();
         let by_statements = self.looks.give_up();
         let end_lost = std::mem::take(&mut self.end_lost);
         if by_statements || unlogged || end_lost {
             let reason = if by_statements {
-                "rows were inserted by statements, and removed before they could be read"
+                REMOVED
             } else if unlogged {
                 "rows were not in the binlog, and removed before they could be read"
             } else {
@@ -199,9 +199,13 @@ impl Follower {
         }
         match change {
             TableChange::Layout => debug!("the table's layout was read again"),
-            TableChange::Emptied => self.begin_epoch("the table was emptied"),
+            TableChange::Emptied => {
+                self.tell_sighted();
+                self.begin_epoch("the table was emptied");
+            }
             TableChange::Swapped => {
                 if !self.is_same_table(table).await? {
+                    self.tell_sighted();
                     self.begin_epoch("another table stands under the name");
                 }
             }

@@ -1,8 +1,7 @@
 //! When to look at the table because the binlog did not say which rows came.
 //!
 //! A server sends a commit before its own SELECTs see it, so one look is not enough: looks follow a
-//! transaction until one of the keys that it is known to have written has been seen, or for a second. What it wrote
-//! beside that key is seen by the look behind.
+//! transaction until one of the keys that it is known to have written has been seen, or for a second.
 //! Meanwhile a restart must go on from before it. What a look says is certain only when the binlog has been read to
 //! where it ended behind the look: see [`Looks::settled`]. Does no I/O and publishes nothing.
 
@@ -64,8 +63,10 @@ struct Waiting {
     expected: Expected,
     /// Rows were found since it came, perhaps its own.
     found: bool,
-    /// One of its keys was seen, so the next look sees all of it.
+    /// One of its keys was told, so the next look sees all of it.
     seen: bool,
+    /// The last look saw all of it.
+    served: bool,
     /// Its text does not say that it is about other things, such as an UPDATE.
     certain: bool,
 }
@@ -134,7 +135,7 @@ impl Looks {
             first.expected = first.expected.max(second.expected.min(Expected::Perhaps));
         }
         let commit = self.commits;
-        let (found, seen) = (false, false);
+        let (found, seen, served) = (false, false, false);
         self.waiting.push_back(Waiting {
             commit,
             before,
@@ -145,6 +146,7 @@ impl Looks {
             expected,
             found,
             seen,
+            served,
             certain,
         });
     }
@@ -184,13 +186,6 @@ impl Looks {
         let next = next.min()?;
         let apart = if waiting().any(|waiting| waiting.ours) { APART_OURS } else { APART_OTHERS };
         Some(self.last.map_or(next, |last| next.max(last + apart)))
-    }
-
-    /// Whether a look at `now` must see more than the keys that are looked for.
-    pub(super) fn wants_more_than_keys(&self, now: Instant) -> bool {
-        let is_due =
-            |waiting: &&Waiting| waiting.looks == 0 || waiting.next().is_some_and(|next| next <= now);
-        self.waiting.iter().filter(is_due).any(|waiting| !waiting.is_by_key() || waiting.wants_last())
     }
 
     /// How far a look at `now` must reach: to all that may be news if it is the last one for a transaction that
@@ -248,9 +243,9 @@ impl Looks {
         for waiting in &mut self.waiting {
             let (most, due) = (waiting.steps().len() - usize::from(!far), waiting.due(began));
             waiting.looks = waiting.looks.max(due.min(most)).max(1);
-            let old_enough = far && !waiting.ours && due + 1 >= waiting.steps().len();
-            if old_enough || waiting.seen && waiting.expected == Expected::Nothing {
-                waiting.looks = waiting.steps().len();
+            waiting.served |= waiting.seen;
+            if far && !waiting.ours && due + 1 >= waiting.steps().len() {
+                waiting.looks = waiting.steps().len(); // what it did was old enough to be seen
             }
         }
     }
@@ -260,20 +255,17 @@ impl Looks {
         self.waiting.iter().any(Waiting::has_had_all)
     }
 
-    /// Keys that are looked for were seen; `known` tells which, and `sighted` those that an earlier look saw, which is
-    /// yet to be settled.
+    /// Keys that are looked for may have been told; `known` tells which, and `sighted` those that the last look saw.
     pub(super) fn seen(&mut self, known: impl Fn(Key) -> bool, sighted: impl Fn(Key) -> bool) {
         for waiting in &mut self.waiting {
-            waiting.seen |= waiting.keys.iter().any(|key| known(*key));
+            let known = || waiting.keys.iter().filter(|key| known(**key));
+            waiting.seen |= known().next().is_some();
+            waiting.served |= known().any(|key| sighted(*key));
         }
-        // That look will be settled, and tells the rest of it; the transaction that it was made for waits till then.
-        let is_served = |waiting: &Waiting| {
-            waiting.expected == Expected::Nothing
-                && waiting.keys.iter().any(|key| known(*key) && sighted(*key))
-        };
+        // One of them is enough to hold the position until that look is settled.
         let mut holds = false;
         self.waiting.retain(|waiting| {
-            let stays = !is_served(waiting) || !holds;
+            let stays = !waiting.is_complete() || !holds;
             holds |= stays && waiting.ours;
             stays
         });
@@ -284,7 +276,7 @@ impl Looks {
     pub(super) fn settled(&mut self, known: impl Fn(Key) -> bool) -> Outcome {
         let mut outcome = Outcome::default();
         self.waiting.retain(|waiting| {
-            let goes_on = !waiting.has_had_all();
+            let goes_on = !waiting.is_complete() && !waiting.has_had_all();
             outcome.in_doubt |= waiting.ours && !waiting.keys.iter().any(|key| known(*key)) && !goes_on;
             // If its keys are known and not there, it was deleted again.
             if !goes_on && !waiting.found && waiting.keys.is_empty() {
@@ -301,6 +293,7 @@ impl Looks {
     pub(super) fn look_again(&mut self) {
         for waiting in &mut self.waiting {
             waiting.looks = waiting.looks.min(waiting.steps().len() - 1);
+            waiting.served = false;
         }
     }
 
@@ -339,7 +332,7 @@ impl Looks {
     /// The table is another one now: nothing will be found any more. Whether one that inserted rows, for what can be
     /// known, waited in vain.
     pub(super) fn give_up(&mut self) -> bool {
-        let in_vain = self.waiting.iter().any(|waiting| waiting.certain);
+        let in_vain = self.waiting.iter().any(|waiting| waiting.certain && !waiting.served);
         *self = Looks { last: self.last, far_from: self.far_from, ..Looks::default() };
         in_vain
     }
@@ -353,6 +346,11 @@ impl Waiting {
     /// Whether it can be looked for by its keys.
     fn is_by_key(&self) -> bool {
         !self.seen && !self.keys.is_empty()
+    }
+
+    /// Whether all of it has been seen. What has other rows beside those of known keys is looked for to the end.
+    fn is_complete(&self) -> bool {
+        self.served && self.expected == Expected::Nothing
     }
 
     /// How many of its looks were due at `now`.
@@ -371,7 +369,7 @@ impl Waiting {
     }
 
     fn next(&self) -> Option<Instant> {
-        if self.seen && self.expected == Expected::Nothing && !self.has_had_all() {
+        if self.seen && !self.served {
             return Some(self.arrived);
         }
         self.steps().get(self.looks).map(|wait| self.arrived + *wait)

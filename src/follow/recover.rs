@@ -18,6 +18,7 @@ impl Follower {
         table: &mut Table,
     ) -> Result<Position, Ended> {
         let position = self.position.as_ref().map(ToString::to_string).unwrap_or_default();
+        self.look_again();
         if self.keys.begins_with_the_next() {
             return Err(Ended::Fatal(format!(
                 "the server does not have position {position} ({reason}), and nothing was told before it by which the \

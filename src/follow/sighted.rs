@@ -22,6 +22,9 @@ use crate::{
 /// So many keys a look reads for transactions that need not have written to the table.
 const NEAR: Key = 4 * OVERLAP;
 
+/// Why rows that a look saw are missing.
+pub(super) const REMOVED: &str = "rows were inserted by statements, and removed before they could be read";
+
 /// What the last look saw, until that is settled.
 #[derive(Debug)]
 pub(super) struct Sighted {
@@ -43,10 +46,9 @@ impl Follower {
     /// are known are looked for.
     pub(super) async fn look(&mut self, server: &Server, table: &mut Table) -> Result<(), Ended> {
         let began = Instant::now();
-        self.tell_named(server, table).await?;
-        if self.sighted.is_some() || !self.looks.wants_more_than_keys(began) {
+        if self.sighted.is_some() {
             self.looks.looked_by_key(began);
-            return Ok(());
+            return self.tell_named(server, table).await;
         }
         let most = self.keys.most_news();
         let ranges = match (self.looks.least_key(), self.looks.reach(began)) {
@@ -57,7 +59,8 @@ impl Follower {
             // Once for each transaction all that may be news, however old its key.
             (_, Reach::All) => self.keys.all_news(),
         };
-        self.sight(ranges, began, 0, server, table).await
+        self.sight(ranges, began, 0, server, table).await?;
+        self.tell_named(server, table).await
     }
 
     async fn sight(
@@ -89,22 +92,44 @@ impl Follower {
 
     /// Tells rows whose keys are known.
     async fn tell_named(&mut self, server: &Server, table: &mut Table) -> Result<(), Ended> {
-        let mut keys: Vec<Key> = self.looks.open_keys().filter(|key| self.keys.is_news(*key)).collect();
-        if keys.is_empty() {
-            return Ok(());
+        let mut named: Vec<Key> = self.looks.open_keys().filter(|key| self.keys.is_news(*key)).collect();
+        named.sort_unstable();
+        named.dedup();
+        if !named.is_empty() {
+            let committed_ms = self.looks.committed_ms();
+            let rows = self.rows_sighted(&named, table).await?;
+            self.tell_ahead(rows, server, table, Some(committed_ms)).await?;
         }
-        self.status.table_reads.add(1);
-        keys.sort_unstable();
-        keys.dedup();
-        let mut rows = rows_with(&keys, table).await?;
-        let rows: Vec<EncodedRow> = keys.iter().filter_map(|key| rows.remove(key)).collect();
-        debug!(rows = rows.len(), "looked for rows by their keys");
-        let committed_ms = self.looks.committed_ms();
-        self.tell_ahead(rows, server, table, Some(committed_ms)).await?;
+        self.named_were_seen();
+        Ok(())
+    }
+
+    fn named_were_seen(&mut self) {
         let (keys, sighted) = (&self.keys, &self.sighted);
         let sighted = |key| sighted.as_ref().is_some_and(|sighted| sighted.keys.binary_search(&key).is_ok());
         self.looks.seen(|key| !keys.is_news(key), sighted);
-        Ok(())
+    }
+
+    /// The table has been emptied: tells what the last look saw of it, as far as it had been read. The binlog has brought
+    /// all that it had of it.
+    pub(super) fn tell_sighted(&mut self) {
+        self.named_were_seen();
+        // If none of them has come since, it may have been the next table that the look saw.
+        let is_of_this = self
+            .sighted
+            .as_ref()
+            .is_some_and(|sighted| sighted.keys.iter().any(|key| !self.keys.is_news(*key)));
+        let Some(Sighted { keys, mut rows, committed_ms, .. }) = self.sighted.take_if(|_| is_of_this) else {
+            return;
+        };
+        let rest: Vec<Key> = keys.into_iter().filter(|key| self.keys.is_news(*key)).collect();
+        let kept: Vec<EncodedRow> = rest.iter().filter_map(|key| rows.remove(key)).collect();
+        let more = kept.len() < rest.len();
+        self.record(&kept);
+        self.publish(kept, Some(committed_ms));
+        if more {
+            self.rows_are_missing(REMOVED);
+        }
     }
 
     /// The binlog has been read to where it ended behind the last look, if it has: tells what was seen and has not
@@ -126,9 +151,10 @@ impl Follower {
             let rows = self.rows_sighted(piece, table).await?;
             found += self.tell(rows, Some(committed_ms)).await;
         }
+        self.named_were_seen();
         self.sighted = None;
         if found < keys.len() {
-            self.rows_are_missing("rows were inserted by statements, and removed before they could be read");
+            self.rows_are_missing(REMOVED);
         }
         for _ in found..owed {
             self.rows_are_missing("rows of a transaction were not found in the table");
@@ -162,13 +188,11 @@ impl Follower {
         }
     }
 
-    /// The rows with these keys, which were seen, in key order; less if they were deleted since.
+    /// The rows with these keys, in key order; less if they were deleted since.
     async fn rows_sighted(&self, keys: &[Key], table: &mut Table) -> Result<Vec<EncodedRow>, Ended> {
-        let kept = self.sighted.as_ref().map(|sighted| &sighted.rows).filter(|rows| !rows.is_empty());
-        if let Some(kept) = kept {
-            return Ok(keys.iter().filter_map(|key| kept.get(key)).cloned().collect());
-        }
-        let mut rows = rows_with(keys, table).await?;
-        Ok(keys.iter().filter_map(|key| rows.remove(key)).collect())
+        let kept = |key: &Key| self.sighted.as_ref().and_then(|sighted| sighted.rows.get(key));
+        let others: Vec<Key> = keys.iter().copied().filter(|key| kept(key).is_none()).collect();
+        let mut rows = rows_with(&others, table).await?;
+        Ok(keys.iter().filter_map(|key| kept(key).cloned().or_else(|| rows.remove(key))).collect())
     }
 }
