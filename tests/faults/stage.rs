@@ -42,7 +42,7 @@ const DB_RETRY: &str = "0.5";
 
 /// So long after a commit that did not say which rows it brought, doorcast looks at the table again; what it
 /// finds there comes in key order.
-const LOOKS: Duration = Duration::from_millis(2000);
+const LOOKS: Duration = Duration::from_millis(1100);
 
 /// The row that every client must get at the end of a round goes through this door.
 const MARKER: u32 = 998;
