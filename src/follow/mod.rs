@@ -14,6 +14,7 @@ mod lost;
 mod news;
 mod prepared;
 mod recover;
+mod rhythm;
 mod sample;
 mod saver;
 mod seed;

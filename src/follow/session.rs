@@ -10,6 +10,7 @@ use super::{
     Follower, StartFrom,
     backoff::Backoff,
     ended::{Ended, ReadError, chain},
+    rhythm::Rhythm,
 };
 use crate::{
     link::{BINLOG_OFF, LinkError, Server, binlog_end, describe, lacks_privilege, within},
@@ -21,13 +22,6 @@ use crate::{
         position::{FileOffset, Position},
     },
 };
-
-/// The checkpoint is handed in at most this often.
-const SAVE_EVERY: Duration = Duration::from_secs(1);
-
-/// How often the table is compared with what the binlog brought: rows that were inserted with
-/// `sql_log_bin=0` are found by nothing else.
-const SWEEP_EVERY: Duration = Duration::from_secs(10);
 
 /// `/api/status` is at most this old.
 const REPORT_EVERY: Duration = Duration::from_millis(250);
@@ -46,11 +40,6 @@ const STARTS_IN_VAIN: u32 = 8;
 
 /// And for so long: whoever kills us faster than we can start is not what we read.
 const VAIN_FOR_MS: u64 = 120_000;
-
-/// After more than one start in vain, so many commits are saved one by one, and the end of the binlog too:
-/// somebody who kills us again and again is not what ends us, and what does is near, for a checkpoint is a second
-/// old at most.
-const SAVED_ONE_BY_ONE: u32 = 1000;
 
 /// Offsets in a dump request have 32 bits.
 const LARGEST_OFFSET: u64 = u32::MAX as u64;
@@ -218,28 +207,32 @@ impl Follower {
         target: &FileOffset,
         backoff: &mut Backoff,
     ) -> ReadError {
+        let Err(why) = self.read_on(&mut tail, server, table, target, backoff).await;
+        tail.close().await;
+        why
+    }
+
+    async fn read_on(
+        &mut self,
+        tail: &mut Tail,
+        server: &Server,
+        table: &mut Table,
+        target: &FileOffset,
+        backoff: &mut Backoff,
+    ) -> Result<Infallible, ReadError> {
+        self.keep_certainly_unlogged();
+        self.look_again();
         let mut caught_up = false;
         // Since when the binlog has been read up to `target`, and when the last look began that has been settled.
         let mut reached: Option<Instant> = None;
         let mut settled: Option<Instant> = None;
         let mut quiet = false;
-        self.keep_certainly_unlogged();
-        self.look_again();
-        let mut swept = Instant::now();
-        // What the first sweep finds, the second tells as soon as the binlog has been read that far.
-        let mut sweep_again = false;
-        let mut saved = Instant::now();
-        let mut moved = true;
-        let mut save_each = if self.starts_in_vain > 1 { SAVED_ONE_BY_ONE } else { 0 };
+        let mut rhythm = Rhythm::new(self.starts_in_vain > 1);
         let mut report = tokio::time::interval(REPORT_EVERY);
         loop {
-            match self.settle(server, table).await {
-                Ok(None) => {}
-                Ok(Some(began)) => (settled, moved) = (Some(began), true),
-                Err(ended) => {
-                    tail.close().await;
-                    return ended.into();
-                }
+            if let Some(began) = self.settle(server, table).await? {
+                settled = Some(began);
+                rhythm.moved();
             }
             // Not before the server has sent something of the file: it may not have the position. By GTID the
             // place in the file is not known before the first commit, but a server with nothing more to say
@@ -252,33 +245,26 @@ impl Follower {
             if !caught_up && reached.is_some() && (self.has_looked() || settled >= reached) {
                 // A server that lost power may have lost the end of its binlog before we had read it. Then its rows are
                 // in the table alone, until that is emptied.
-                if let Err(ended) = self.sweep(server, table).await {
-                    tail.close().await;
-                    return ended.into();
-                }
-                (swept, sweep_again) = (Instant::now(), self.unlogged.is_some());
+                self.sweep(server, table).await?;
+                rhythm.swept(self.unlogged.is_some());
                 caught_up = true;
                 backoff.reset();
                 self.caught_up();
-                if save_each > 0 {
-                    save_each = 0;
+                if rhythm.is_no_longer_one_by_one() {
                     self.saver.save(self.checkpoint()).await;
                 }
             }
-            if sweep_again && (self.has_looked() || settled > Some(swept)) && self.has_read_unlogged() {
-                (swept, sweep_again) = (Instant::now(), false);
-                if let Err(ended) = self.sweep(server, table).await {
-                    tail.close().await;
-                    return ended.into();
-                }
+            if let Some(swept) = rhythm.is_to_tell()
+                && (self.has_looked() || settled > Some(swept))
+                && self.has_read_unlogged()
+            {
+                self.sweep(server, table).await?;
+                rhythm.swept(false);
             }
             let due = self.looks.due(self.sighted.is_some());
             if due.is_some_and(|due| due <= Instant::now()) {
-                if let Err(ended) = self.look(server, table).await {
-                    tail.close().await;
-                    return ended.into();
-                }
-                moved = true;
+                self.look(server, table).await?;
+                rhythm.moved();
                 continue;
             }
             let told = tokio::select! {
@@ -286,16 +272,12 @@ impl Follower {
                 told = tail.next() => told,
                 () = until(due) => continue,
                 _ = report.tick() => {
-                    if caught_up && self.sighted.is_none() && swept.elapsed() >= SWEEP_EVERY {
-                        swept = Instant::now();
-                        if let Err(ended) = self.sweep(server, table).await {
-                            tail.close().await;
-                            return ended.into();
-                        }
+                    if caught_up && self.sighted.is_none() && rhythm.is_to_sweep() {
+                        self.sweep(server, table).await?;
+                        rhythm.swept(false);
                     }
                     self.report();
-                    if moved && saved.elapsed() >= SAVE_EVERY {
-                        (saved, moved) = (Instant::now(), false);
+                    if rhythm.is_to_save() {
                         self.saver.offer(self.checkpoint());
                     }
                     continue;
@@ -304,46 +286,41 @@ impl Follower {
             self.followed |= told.is_ok();
             self.end_lost |= tail.take_cut_off();
             self.heard |= matches!(told, Ok(Told::Commit(_) | Told::Idle));
-            let applied = match told {
-                Ok(Told::Commit(commit)) => self.apply(commit, &mut tail, server, table).await,
-                Ok(Told::Idle) => Ok(()),
-                Ok(Told::Heartbeat) => {
+            match told.map_err(|err| self.explain(err))? {
+                Told::Commit(commit) => self.apply(commit, tail, server, table).await?,
+                Told::Idle => {}
+                Told::Heartbeat => {
                     self.status.update(|source| source.last_heartbeat_ms = Some(now_ms()));
                     quiet = true;
-                    Ok(())
                 }
-                Err(err) => {
-                    tail.close().await;
-                    return self.explain(err);
-                }
-            };
-            if let Err(ended) = applied {
-                tail.close().await;
-                return ended.into();
             }
-            if let (Some(at), Some(position)) = (tail.at(), &mut self.position)
-                && (position.at != *at || position.began != tail.began())
-            {
-                if position.at != *at {
-                    self.starts_in_vain = 0;
-                }
-                position.at.clone_from(at);
-                position.began = tail.began();
-                self.ahead.passed(at);
-                moved = true;
+            if self.has_moved(tail) {
+                rhythm.moved();
             }
-            if moved && save_each > 0 {
-                save_each -= 1;
-                (saved, moved) = (Instant::now(), false);
+            if rhythm.is_to_save_at_once() {
                 self.saver.save(self.checkpoint()).await;
             }
             // A stream that never pauses does not let the timer's turn come.
-            if moved && saved.elapsed() >= SAVE_EVERY {
-                (saved, moved) = (Instant::now(), false);
+            if rhythm.is_to_save() {
                 self.report();
                 self.saver.offer(self.checkpoint());
             }
         }
+    }
+
+    /// Takes over how far the tail has read. Whether that is further than before.
+    fn has_moved(&mut self, tail: &Tail) -> bool {
+        let (Some(at), Some(position)) = (tail.at(), &mut self.position) else { return false };
+        if position.at == *at && position.began == tail.began() {
+            return false;
+        }
+        if position.at != *at {
+            self.starts_in_vain = 0;
+        }
+        position.at.clone_from(at);
+        position.began = tail.began();
+        self.ahead.passed(at);
+        true
     }
 
     /// Whether every statement has been looked for, and what was seen has been told.
