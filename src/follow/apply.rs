@@ -176,9 +176,7 @@ impl Follower {
             } else {
                 "the server crashed, and rows that its binlog lost were perhaps removed before they could be read"
             };
-            warn!(reason, "rows may be missing");
-            self.feed.mark_gap(reason.into());
-            self.status.breaks.add(1);
+            self.rows_may_be_missing(reason);
         }
         self.feed.begin_epoch(self.keys.epoch());
         info!(epoch = self.keys.epoch(), reason, "keys start over");

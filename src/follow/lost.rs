@@ -16,6 +16,17 @@ impl Follower {
         let remedy = "so that it does not happen again: SET GLOBAL binlog_format=ROW; and binlog_format=ROW in the \
                       server's my.cnf; no transaction that is left open; no key that is given twice";
         warn!(reason, remedy, "rows may be missing");
+        self.gap(reason);
+    }
+
+    /// Rows may be missing, by what was done to the server or to the table.
+    pub(super) fn rows_may_be_missing(&self, reason: &'static str) {
+        warn!(reason, "rows may be missing");
+        self.gap(reason);
+    }
+
+    /// Tells clients and the metrics; the caller has told the log.
+    pub(super) fn gap(&self, reason: impl Into<String>) {
         self.feed.mark_gap(reason.into());
         self.status.breaks.add(1);
     }

@@ -14,8 +14,8 @@ use crate::{
 /// Transactions that are remembered. Applications prepare one and commit it; so many were forgotten by theirs.
 const TRANSACTIONS: usize = 1000;
 
-/// Runs of keys of one transaction.
-const RUNS: usize = 1000;
+/// Runs of keys of all of them: they are written with every checkpoint.
+const RUNS: usize = 10_000;
 
 /// Keys by which a transaction is seen to be there.
 const SEEN_BY: usize = 100;
@@ -45,8 +45,10 @@ impl Prepared {
         self.0.retain(|(other, _)| other.xid != xa.xid);
         xa.keys.truncate(RUNS);
         self.0.push_back((xa, Phase::Open));
-        if self.0.len() > TRANSACTIONS {
-            self.0.pop_front();
+        let mut runs: usize = self.0.iter().map(|(xa, _)| xa.keys.len()).sum();
+        while self.0.len() > TRANSACTIONS || runs > RUNS {
+            let Some((oldest, _)) = self.0.pop_front() else { break };
+            runs -= oldest.keys.len();
         }
     }
 
@@ -129,5 +131,18 @@ mod tests {
             prepared.prepare(xa(&number.to_string()));
         }
         assert_eq!((prepared.saved().len(), prepared.end("0")), (TRANSACTIONS, None));
+    }
+
+    #[test]
+    fn the_keys_of_all_are_bounded_and_the_oldest_goes_first() {
+        let mut prepared = Prepared::default();
+        let every_second = |count: Key| (0..count).map(|key| (2 * key, 2 * key)).collect();
+        for (xid, runs) in [("a", 6_000), ("b", 3_000), ("c", 5_000)] {
+            prepared.prepare(SavedXa { keys: every_second(runs), ..xa(xid) });
+        }
+        assert_eq!(prepared.end("a"), None);
+        prepared.prepare(SavedXa { keys: every_second(1_000_000), ..xa("d") });
+        let saved: Vec<_> = prepared.saved().into_iter().map(|xa| (xa.xid, xa.keys.len())).collect();
+        assert_eq!(saved, [("d".to_owned(), RUNS)]);
     }
 }

@@ -40,8 +40,7 @@ impl Follower {
             }
             OnLostPosition::Now => {
                 warn!(%position, reason, now = %end, "the position is lost, going on from now");
-                self.feed.mark_gap(format!("the binlog position was lost: {reason}"));
-                self.status.breaks.add(1);
+                self.gap(format!("the binlog position was lost: {reason}"));
                 if let Some(greatest) = table.greatest_key().await? {
                     self.keys.set_older_through(greatest);
                     self.feed.mark_older(greatest);
@@ -63,10 +62,7 @@ impl Follower {
             // Another life of the table, for instance a restored backup: no key says what is missing.
             self.end_lost = false;
             self.begin_epoch("the table does not have the rows that were told");
-            let reason = "the table was replaced while the binlog position was lost";
-            warn!(reason, "rows may be missing");
-            self.feed.mark_gap(reason.into());
-            self.status.breaks.add(1);
+            self.rows_may_be_missing("the table was replaced while the binlog position was lost");
             if let Some(greatest) = table.greatest_key().await? {
                 self.keys.set_older_through(greatest);
                 self.feed.mark_older(greatest);

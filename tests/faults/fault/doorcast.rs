@@ -52,9 +52,20 @@ pub(super) async fn kill_with_statements(stage: &mut Stage, a_while: Duration) -
 pub(super) async fn disk_full(stage: &mut Stage, a_while: Duration) -> Result<()> {
     let mut temporary = stage.doorcast.checkpoint().into_os_string();
     temporary.push(".tmp");
-    // What is written there is refused for want of room.
-    let _ = fs::remove_file(&temporary);
-    std::os::unix::fs::symlink("/dev/full", &temporary)?;
+    // What is written there is refused for want of room. Not while it is being written, or it would take the place of
+    // the checkpoint.
+    loop {
+        stage.doorcast.signal("STOP");
+        let is_writing = fs::symlink_metadata(&temporary).is_ok();
+        if !is_writing {
+            std::os::unix::fs::symlink("/dev/full", &temporary)?;
+        }
+        stage.doorcast.signal("CONT");
+        if !is_writing {
+            break;
+        }
+        sleep(Duration::from_millis(5)).await;
+    }
     sleep(Duration::from_secs(1) + a_while).await;
     stage.doorcast.kill().await;
     fs::remove_file(&temporary)?;
