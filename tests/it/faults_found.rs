@@ -12,7 +12,7 @@ use crate::{
     process::Doorcast,
     proxy::Way,
     recovery::purge,
-    scene::{Scene, swipe, url},
+    scene::{Late, Scene, swipe, url},
     servers::{self, each_kind},
 };
 
@@ -96,15 +96,14 @@ async fn a_position_in_the_middle_of_an_event_is_made_up_for_from_the_table() {
 async fn rows_of_statements_keep_their_order_across_a_kill() {
     for kind in servers::kinds() {
         let mut scene = Scene::start(kind, &["--binlog-format=STATEMENT"], &[]).await;
-        let mut late = scene.server.root(Some("doors")).await.unwrap();
+        let mut late = Late::on(&scene.server).await;
         for round in 0..4 {
             // The lower key commits after a kill, its client has the higher one.
-            late.query_drop("BEGIN").await.unwrap();
-            late.query_drop(swipe(5)).await.unwrap();
+            late.insert(&swipe(5)).await;
             scene.sql(&[&swipe(6)]).await;
             scene.read(2 * round + 1).await;
             scene.doorcast.kill().await;
-            late.query_drop("COMMIT").await.unwrap();
+            late.commit().await;
             scene.doorcast.start_again().await;
             scene.read(2 * round + 2).await;
         }
@@ -120,14 +119,13 @@ async fn rows_of_statements_keep_their_order_across_a_kill() {
 async fn rows_beside_those_that_are_looked_for_keep_their_order_across_a_kill() {
     for kind in servers::kinds() {
         let mut scene = Scene::start(kind, &[], &[]).await;
-        let mut late = scene.server.root(Some("doors")).await.unwrap();
+        let mut late = Late::on(&scene.server).await;
         let mut statements = scene.server.root(Some("doors")).await.unwrap();
         statements.query_drop("SET SESSION binlog_format = STATEMENT").await.unwrap();
         scene.sql(&[&swipe(1)]).await;
         scene.read(1).await;
         for round in 0..3 {
-            late.query_drop("BEGIN").await.unwrap();
-            late.query_drop(swipe(5)).await.unwrap();
+            late.insert(&swipe(5)).await;
             // Nobody knows if it inserted anything. The last look for it comes after a second, the one before that
             // after three tenths of one.
             let looks = async || scene.status().await["table_reads"].as_u64().unwrap();
@@ -138,7 +136,7 @@ async fn rows_beside_those_that_are_looked_for_keep_their_order_across_a_kill() 
             scene.sql(&[&swipe(6)]).await;
             scene.read(2 * round + 2).await;
             scene.doorcast.kill().await;
-            late.query_drop("COMMIT").await.unwrap();
+            late.commit().await;
             scene.doorcast.start_again().await;
             scene.read(2 * round + 3).await;
         }
@@ -156,16 +154,15 @@ async fn a_kill_and_a_lost_position_at_once_lose_no_row() {
         let server = servers::private(kind, &[]).await;
         let mut conn = server.root(None).await.unwrap();
         servers::create(&mut conn, "doors", "doorcast").await;
-        let mut late = server.root(Some("doors")).await.unwrap();
+        let mut late = Late::on(&server).await;
         let mut doorcast = Doorcast::start(&url(&server), &[]).await;
         conn.query_drop(swipe(1)).await.unwrap();
         assert_eq!(poll(&doorcast, "1-0").await, (vec![1], Value::Null), "{kind}");
-        late.query_drop("BEGIN").await.unwrap();
-        late.query_drop(swipe(5)).await.unwrap();
+        late.insert(&swipe(5)).await;
         conn.query_drop(swipe(6)).await.unwrap();
         assert_eq!(poll(&doorcast, "1-1").await, (vec![3], Value::Null), "{kind}");
         doorcast.kill().await;
-        late.query_drop("COMMIT").await.unwrap();
+        late.commit().await;
         conn.query_drop("FLUSH BINARY LOGS").await.unwrap();
         purge(&mut conn).await;
         doorcast.start_again().await;
@@ -215,7 +212,7 @@ fn looks_done(scene: &Scene) -> usize {
 async fn rows_told_after_the_last_look_keep_their_order_across_a_kill() {
     for kind in servers::kinds() {
         let mut scene = Scene::start(kind, &[], &[]).await;
-        let mut late = scene.server.root(Some("doors")).await.unwrap();
+        let mut late = Late::on(&scene.server).await;
         let mut statements = scene.server.root(Some("doors")).await.unwrap();
         statements.query_drop("SET SESSION binlog_format = STATEMENT").await.unwrap();
         let file = scene.server.data().with_file_name("row.tsv");
@@ -227,8 +224,7 @@ async fn rows_told_after_the_last_look_keep_their_order_across_a_kill() {
         for round in 0..3 {
             // The lower key commits after a kill, its client has the higher one. The statement's own keys are
             // not in the binlog, so that it is looked for during a second.
-            late.query_drop("BEGIN").await.unwrap();
-            late.query_drop(swipe(5)).await.unwrap();
+            late.insert(&swipe(5)).await;
             let before = looks_done(&scene);
             statements.query_drop(&load).await.unwrap();
             let done = async {
@@ -240,7 +236,7 @@ async fn rows_told_after_the_last_look_keep_their_order_across_a_kill() {
             scene.sql(&[&swipe(6)]).await;
             scene.read(3 * round + 2).await;
             scene.doorcast.kill().await;
-            late.query_drop("COMMIT").await.unwrap();
+            late.commit().await;
             scene.doorcast.start_again().await;
             scene.read(3 * round + 3).await;
         }
@@ -252,21 +248,20 @@ async fn rows_told_after_the_last_look_keep_their_order_across_a_kill() {
 async fn statements_on_other_tables_do_not_upset_the_order_across_a_kill() {
     for kind in servers::kinds() {
         let mut scene = Scene::start(kind, &[], &[]).await;
-        let mut late = scene.server.root(Some("doors")).await.unwrap();
+        let mut late = Late::on(&scene.server).await;
         let mut statements = scene.server.root(Some("doors")).await.unwrap();
         statements.query_drop("CREATE TABLE other (text CHAR(200))").await.unwrap();
         statements.query_drop("SET SESSION binlog_format = STATEMENT").await.unwrap();
         let many = vec!["(REPEAT('x', 200))"; 5000].join(",");
         let many = format!("INSERT INTO other VALUES {many}");
         for round in 0..3 {
-            late.query_drop("BEGIN").await.unwrap();
-            late.query_drop(swipe(5)).await.unwrap();
+            late.insert(&swipe(5)).await;
             statements.query_drop("INSERT INTO other VALUES ('x')").await.unwrap();
             // So much that a look is due before the next row is read.
             scene.sql(&[&many, &swipe(6)]).await;
             scene.read(2 * round + 1).await;
             scene.doorcast.kill().await;
-            late.query_drop("COMMIT").await.unwrap();
+            late.commit().await;
             scene.doorcast.start_again().await;
             scene.read(2 * round + 2).await;
         }

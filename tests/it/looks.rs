@@ -5,7 +5,7 @@ use mysql_async::prelude::Queryable;
 use crate::{
     deadline::deadline,
     proxy::Way,
-    scene::{Scene, swipe},
+    scene::{Late, Scene, swipe},
     servers::{self, each_kind},
 };
 
@@ -13,13 +13,13 @@ use crate::{
 const FILLER: &str = "INSERT INTO other VALUES (REPEAT('x', 40000))";
 const SLOW: Way = Way::Slow(100);
 
-/// A statement that may have written anything, with what doorcast needs to be slow at reading on.
-async fn statement_before_a_long_wait(scene: &mut Scene) {
+async fn tell_one_row(scene: &mut Scene) {
     scene.sql(&["CREATE TABLE other (text MEDIUMTEXT)", &swipe(1)]).await;
     scene.read(1).await;
 }
 
-async fn look_for_an_update(scene: &mut Scene) {
+/// A statement that may have written anything, and much that doorcast does not read while it looks for that.
+async fn have_an_update_looked_for(scene: &mut Scene) {
     scene
         .sql(&[
             "SET SESSION binlog_format = STATEMENT",
@@ -35,18 +35,33 @@ async fn ids(scene: &mut Scene) -> Vec<String> {
 }
 
 #[tokio::test]
+async fn all_rows_of_a_statement_arrive_though_its_first_key_alone_is_in_the_binlog() {
+    each_kind(async |kind| {
+        let mut scene = Scene::start(kind, &["--binlog-format=STATEMENT"], &[]).await;
+        let three = "INSERT INTO vdooropen (doorno, rfsim, optime, ynopen) VALUES (1, 'A', '20261120 071500', 'Y'), \
+                     (2, 'A', '20261120 071500', 'Y'), (3, 'A', '20261120 071500', 'Y')";
+        let twice = "INSERT INTO vdooropen (doorno, rfsim, optime, ynopen) SELECT doorno, rfsim, optime, ynopen FROM \
+                     vdooropen";
+        scene.sql(&[three, "BEGIN", three, &swipe(4), twice, "COMMIT", three]).await;
+        let (rows, scene) = scene.every_row_of_the_table_came_once().await;
+        assert_eq!(rows.len(), 18, "{kind}");
+        assert_eq!(scene.status().await["breaks"], 0, "{kind}");
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_look_does_not_tell_what_the_binlog_is_about_to_bring() {
     each_kind(async |kind| {
         let (mut scene, proxy) = Scene::behind_proxy(kind, &[], &["--db-heartbeat", "3600"]).await;
-        statement_before_a_long_wait(&mut scene).await;
-        let mut late = scene.server.root(Some("doors")).await.unwrap();
-        late.query_drop("BEGIN").await.unwrap();
-        late.query_drop(swipe(2)).await.unwrap();
+        tell_one_row(&mut scene).await;
+        let mut late = Late::on(&scene.server).await;
+        late.insert(&swipe(2)).await;
         // The connection that brings the binlog; the one for queries was made before.
         proxy.set_newest(SLOW);
-        look_for_an_update(&mut scene).await;
+        have_an_update_looked_for(&mut scene).await;
         scene.sql(&[&swipe(3)]).await;
-        late.query_drop("COMMIT").await.unwrap();
+        late.commit().await;
         scene.read(3).await;
         proxy.set_newest(Way::Open);
         assert_eq!(ids(&mut scene).await, ["1-1", "1-3", "1-2", "1-4"], "{kind}");
@@ -59,10 +74,10 @@ async fn a_look_does_not_tell_what_the_binlog_is_about_to_bring() {
 async fn a_statement_in_doubt_begins_no_epoch_before_the_binlog_does() {
     each_kind(async |kind| {
         let (mut scene, proxy) = Scene::behind_proxy(kind, &[], &["--db-heartbeat", "3600"]).await;
-        statement_before_a_long_wait(&mut scene).await;
+        tell_one_row(&mut scene).await;
         scene.sql(&["CREATE TABLE vdooropen_new LIKE vdooropen"]).await;
         proxy.set_newest(SLOW);
-        look_for_an_update(&mut scene).await;
+        have_an_update_looked_for(&mut scene).await;
         scene
             .sql(&[&swipe(2), "RENAME TABLE vdooropen TO archive, vdooropen_new TO vdooropen", &swipe(3)])
             .await;

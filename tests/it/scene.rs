@@ -126,6 +126,25 @@ impl Scene {
     }
 }
 
+/// Transactions that stay open while others commit.
+pub(crate) struct Late(Conn);
+
+impl Late {
+    pub(crate) async fn on(server: &PrivateServer) -> Late {
+        Late(server.root(Some("doors")).await.unwrap())
+    }
+
+    /// Begins one with this INSERT.
+    pub(crate) async fn insert(&mut self, sql: &str) {
+        self.0.query_drop("BEGIN").await.unwrap();
+        self.0.query_drop(sql).await.unwrap();
+    }
+
+    pub(crate) async fn commit(&mut self) {
+        self.0.query_drop("COMMIT").await.unwrap();
+    }
+}
+
 /// For doorcast: its own user, over TCP.
 pub(crate) fn url(server: &PrivateServer) -> String {
     format!("mysql://doorcast:{PASSWORD}@127.0.0.1:{}/doors", server.port())
