@@ -49,18 +49,18 @@ impl Follower {
             self.check_for_restart_of_keys(&commit.rows, table).await?;
         }
         self.xa_phase(&mut commit);
-        // If the keys of its statements have been told, and it has no other rows, the whole transaction has been: unless
-        // they are given out once more.
+        // If the keys of its statements came, and not by a look, the whole transaction did: unless they are given out once
+        // more.
         let mut known =
             !commit.insert_ids.is_empty() && commit.insert_ids.iter().all(|key| !self.keys.is_news(*key));
-        let read_ahead = || commit.insert_ids.iter().all(|key| self.ahead.keys.contains(key));
-        if known && !read_ahead() && !self.is_same_table(table).await? {
+        let read_ahead = commit.insert_ids.iter().any(|key| self.ahead.keys.contains(key));
+        if known && !read_ahead && !self.is_same_table(table).await? {
             self.begin_epoch("keys are given out again");
             known = false;
         }
-        let told = known && commit.expected == Expected::Nothing;
-        if commit.insert_ids.iter().any(|key| self.keys.is_forgotten(*key) && !self.ahead.keys.contains(key))
-        {
+        let told = known && !read_ahead && commit.expected == Expected::Nothing;
+        let is_forgotten = |key: &Key| self.keys.is_forgotten(*key) && !self.ahead.keys.contains(key);
+        if commit.reread == Some(Reread::Statement) && commit.insert_ids.iter().any(is_forgotten) {
             self.rows_are_missing(
                 "rows were inserted by a statement whose transaction was open for very long",
             );
@@ -198,12 +198,12 @@ impl Follower {
         match change {
             TableChange::Layout => debug!("the table's layout was read again"),
             TableChange::Emptied => {
-                self.tell_sighted();
+                self.tell_sighted().await;
                 self.begin_epoch("the table was emptied");
             }
             TableChange::Swapped => {
                 if !self.is_same_table(table).await? {
-                    self.tell_sighted();
+                    self.tell_sighted().await;
                     self.begin_epoch("another table stands under the name");
                 }
             }

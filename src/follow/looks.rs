@@ -11,7 +11,10 @@ use tokio::time::Instant;
 
 use crate::{
     id::Key,
-    tail::{Expected, Reread, position::Position},
+    tail::{
+        Expected, Reread,
+        position::{FileOffset, Position},
+    },
 };
 
 /// Looks after a transaction that has written to the table, from its arrival on.
@@ -44,6 +47,13 @@ const OTHERS_AT_ONCE: Duration = Duration::from_millis(5);
 
 /// Transactions that wait for themselves. More come only while a long binlog is caught up with.
 const WAITING: usize = 1000;
+
+/// Keys of one transaction that are looked for; the others are seen with them.
+const KEYS: usize = 100;
+
+/// A restart begins before what waits, but for so long only: while a long binlog is caught up with, what is seen is
+/// settled at its end, and a comparison of the table finds the same rows.
+const HOLDS_FOR: Duration = Duration::from_secs(60);
 
 /// A transaction whose rows the table must tell.
 #[derive(Debug)]
@@ -132,10 +142,11 @@ impl Looks {
         {
             first.ours |= second.ours;
             first.certain |= second.certain;
-            first.expected = first.expected.max(second.expected.min(Expected::Perhaps));
+            first.expected = first.expected.max(Expected::Perhaps);
         }
         let commit = self.commits;
         let (found, seen, served) = (false, false, false);
+        let keys = keys.into_iter().take(KEYS).collect();
         self.waiting.push_back(Waiting {
             commit,
             before,
@@ -168,9 +179,9 @@ impl Looks {
             .any(|waiting| waiting.ours && waiting.looks == 0 && (!by_key || waiting.is_by_key()))
     }
 
-    /// Whether every transaction has been looked for at least once.
+    /// Whether every transaction has been looked for at least once, and whole if its key was told.
     pub(super) fn has_looked_for_all(&self) -> bool {
-        self.waiting.iter().all(|waiting| waiting.looks > 0)
+        self.waiting.iter().all(|waiting| waiting.looks > 0 && (waiting.served || !waiting.seen))
     }
 
     /// When to look next; `by_key` for those alone that can be looked for by their keys.
@@ -250,17 +261,16 @@ impl Looks {
         }
     }
 
-    /// Whether a transaction has had its last look, which is to be settled.
+    /// Whether nothing more is to be seen of a transaction, but the last look is to be settled.
     pub(super) fn is_to_settle(&self) -> bool {
-        self.waiting.iter().any(Waiting::has_had_all)
+        self.waiting.iter().any(|waiting| waiting.has_had_all() || waiting.is_complete())
     }
 
     /// Keys that are looked for may have been told; `known` tells which, and `sighted` those that the last look saw.
     pub(super) fn seen(&mut self, known: impl Fn(Key) -> bool, sighted: impl Fn(Key) -> bool) {
         for waiting in &mut self.waiting {
-            let known = || waiting.keys.iter().filter(|key| known(**key));
-            waiting.seen |= known().next().is_some();
-            waiting.served |= known().any(|key| sighted(*key));
+            waiting.seen |= waiting.keys.iter().any(|key| known(*key));
+            waiting.served |= waiting.seen && waiting.keys.iter().all(|key| known(*key) && sighted(*key));
         }
         // One of them is enough to hold the position until that look is settled.
         let mut holds = false;
@@ -298,7 +308,7 @@ impl Looks {
     }
 
     fn forget_told(&mut self) {
-        let oldest = self.waiting.front().map_or(u64::MAX, |waiting| waiting.commit);
+        let oldest = self.holding().map_or(u64::MAX, |waiting| waiting.commit);
         while self.told.front().is_some_and(|(commit, _)| *commit < oldest) {
             self.told.pop_front();
         }
@@ -311,8 +321,10 @@ impl Looks {
 
     /// Rows were told.
     pub(super) fn told(&mut self, keys: impl Iterator<Item = Key>) {
-        if !self.waiting.is_empty() {
+        if self.hold().is_some() {
             self.told.extend(keys.map(|key| (self.commits, key)));
+        } else {
+            self.told.clear();
         }
     }
 
@@ -325,8 +337,21 @@ impl Looks {
 
     /// Where a restart must begin, and what it must not tell again; `None` when nobody waits.
     pub(super) fn hold(&self) -> Option<(&Position, impl Iterator<Item = Key>)> {
-        let oldest = self.waiting.iter().find(|waiting| waiting.ours)?;
-        Some((&oldest.before, self.told.iter().map(|(_, key)| *key)))
+        let oldest = self.holding()?;
+        let told = self.told.iter().filter(|(commit, _)| *commit >= oldest.commit);
+        Some((&oldest.before, told.map(|(_, key)| *key)))
+    }
+
+    fn holding(&self) -> Option<&Waiting> {
+        self.waiting.iter().find(|waiting| waiting.ours && waiting.arrived.elapsed() < HOLDS_FOR)
+    }
+
+    /// The places were another server's; what was committed before them says where a restart must begin.
+    pub(super) fn forget_places(&mut self) {
+        for waiting in &mut self.waiting {
+            waiting.before.at = FileOffset::unknown();
+            waiting.before.began = None;
+        }
     }
 
     /// The table is another one now: nothing will be found any more. Whether one that inserted rows, for what can be
@@ -484,6 +509,61 @@ mod tests {
         }
         assert!(asked == 300 && (8..=12).contains(&far), "{far} of {asked}");
         assert!(start.elapsed() < Duration::from_millis(4500), "{:?}", start.elapsed());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_told_by_its_key_is_complete_with_the_look_behind() {
+        let mut looks = Looks::default();
+        looks.ask(Reread::Statement, vec![7], Expected::Nothing, at(4), 1000);
+        tokio::time::advance(Duration::from_millis(2)).await;
+        looks.looked_by_key(Instant::now());
+        looks.seen(|key| key == 7, |_| false);
+        assert!(looks.due(true).is_none() && !looks.has_looked_for_all() && !looks.is_to_settle());
+        assert!(looks.due(false).is_some_and(|due| due <= Instant::now() + APART_OURS));
+        looks.looked(Instant::now());
+        assert!(looks.is_to_settle() && looks.has_looked_for_all() && looks.hold().is_some());
+        assert_eq!(looks.settled(|_| true), Outcome::default());
+        assert!(looks.hold().is_none() && looks.due(false).is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_whose_keys_the_last_look_saw_waits_for_nothing_but_holds_the_position() {
+        let mut looks = Looks::default();
+        looks.ask(Reread::Statement, vec![7], Expected::Nothing, at(4), 1000);
+        looks.ask(Reread::Statement, vec![8], Expected::Nothing, at(8), 1000);
+        looks.looked(Instant::now());
+        looks.seen(|key| key < 9, |key| key < 9);
+        assert_eq!(looks.waiting.len(), 1);
+        assert_eq!(looks.hold().map(|(position, _)| position.at.offset), Some(4));
+        assert!(!looks.give_up(), "that look has both");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_look_that_is_not_settled_holds_the_position_for_a_minute() {
+        let mut looks = Looks::default();
+        looks.ask(Reread::Statement, vec![], Expected::Nothing, at(4), 1000);
+        looks.looked(Instant::now());
+        for key in 0..120 {
+            assert_eq!(looks.hold().is_some(), key < 60);
+            looks.told([key].into_iter());
+            looks.passed();
+            tokio::time::advance(Duration::from_secs(1)).await;
+        }
+        assert!(looks.told.is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn those_that_wait_are_bounded_and_the_oldest_holds_for_all() {
+        let mut looks = Looks::default();
+        for key in 0..5000 {
+            looks.ask(Reread::Statement, vec![key], Expected::Nothing, at(key as u64), 1000);
+        }
+        assert_eq!((looks.waiting.len(), looks.least_key()), (WAITING, Some(0)));
+        assert_eq!(looks.hold().map(|(position, _)| position.at.offset), Some(0));
+        looks.seen(|_| true, |_| true);
+        looks.looked(Instant::now());
+        looks.settled(|_| true);
+        assert!(looks.hold().is_some(), "for those that are forgotten it is looked to the end");
     }
 
     #[tokio::test(start_paused = true)]

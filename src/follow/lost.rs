@@ -12,7 +12,7 @@ const SAID_EVERY: Duration = Duration::from_secs(60);
 
 impl Follower {
     /// A transaction wrote rows, and they were not found.
-    pub(super) fn rows_are_missing(&mut self, reason: &'static str) {
+    pub(super) fn rows_are_missing(&self, reason: &'static str) {
         let remedy = "so that it does not happen again: SET GLOBAL binlog_format=ROW; and binlog_format=ROW in the \
                       server's my.cnf; no transaction that is left open; no key that is given twice";
         warn!(reason, remedy, "rows may be missing");

@@ -18,7 +18,9 @@ impl Follower {
         table: &mut Table,
     ) -> Result<Position, Ended> {
         let position = self.position.as_ref().map(ToString::to_string).unwrap_or_default();
-        self.look_again();
+        // What was looked for is read with all the rest.
+        self.sighted = None;
+        self.looks.give_up();
         if self.keys.begins_with_the_next() {
             return Err(Ended::Fatal(format!(
                 "the server does not have position {position} ({reason}), and nothing was told before it by which the \

@@ -66,6 +66,11 @@ impl Rhythm {
         std::mem::take(&mut self.one_by_one) > 0
     }
 
+    /// Whether the next comparison can wait for what began then.
+    pub(super) fn is_recent(&self, began: Instant) -> bool {
+        began.elapsed() < SWEEP_EVERY
+    }
+
     /// Whether it is time to compare the table.
     pub(super) fn is_to_sweep(&self) -> bool {
         self.swept.elapsed() >= SWEEP_EVERY

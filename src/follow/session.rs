@@ -142,6 +142,7 @@ impl Follower {
             }
             Some(set) if !set.is_empty() && !set.has_tags() && has_all(end, set) => {
                 // The old place would mean another one on this server.
+                self.looks.forget_places();
                 self.position = Some(by_gtid(set));
                 Start::Gtid(set.clone())
             }
@@ -222,22 +223,27 @@ impl Follower {
     ) -> Result<Infallible, ReadError> {
         self.keep_certainly_unlogged();
         self.look_again();
+        // Also where the last look for something ended in an error.
+        self.looks.look_again();
         let mut caught_up = false;
         // Since when the binlog has been read up to `target`, and when the last look began that has been settled.
         let mut reached: Option<Instant> = None;
         let mut settled: Option<Instant> = None;
-        let mut quiet = false;
+        // When the server last had nothing more to say.
+        let mut quiet: Option<Instant> = None;
         let mut rhythm = Rhythm::new(self.starts_in_vain > 1);
         let mut report = tokio::time::interval(REPORT_EVERY);
         loop {
-            if let Some(began) = self.settle(server, table).await? {
+            if let Some(began) = self.settle(quiet, server, table).await? {
                 settled = Some(began);
                 rhythm.moved();
             }
             // Not before the server has sent something of the file: it may not have the position. By GTID the
             // place in the file is not known before the first commit, but a server with nothing more to say
             // has said everything.
-            if reached.is_none() && tail.began().is_some() && tail.at().map_or(quiet, |at| at.reaches(target))
+            if reached.is_none()
+                && tail.began().is_some()
+                && tail.at().map_or(quiet.is_some(), |at| at.reaches(target))
             {
                 reached = Some(Instant::now());
             }
@@ -272,7 +278,9 @@ impl Follower {
                 told = tail.next() => told,
                 () = until(due) => continue,
                 _ = report.tick() => {
-                    if caught_up && self.sighted.is_none() && rhythm.is_to_sweep() {
+                    // A look that is not settled for long may wait in vain: a comparison notices a RESET.
+                    let settles = self.sighted.as_ref().is_some_and(|sighted| rhythm.is_recent(sighted.began()));
+                    if caught_up && !settles && rhythm.is_to_sweep() {
                         self.sweep(server, table).await?;
                         rhythm.swept(false);
                     }
@@ -291,7 +299,7 @@ impl Follower {
                 Told::Idle => {}
                 Told::Heartbeat => {
                     self.status.update(|source| source.last_heartbeat_ms = Some(now_ms()));
-                    quiet = true;
+                    quiet = Some(Instant::now());
                 }
             }
             if self.has_moved(tail) {
@@ -314,7 +322,8 @@ impl Follower {
         if position.at == *at && position.began == tail.began() {
             return false;
         }
-        if position.at != *at {
+        // If a restart begins before a held one, what is here may be what ends the process.
+        if position.at != *at && self.looks.hold().is_none() {
             self.starts_in_vain = 0;
         }
         position.at.clone_from(at);

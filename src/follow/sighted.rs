@@ -16,7 +16,7 @@ use crate::{
     link::{Server, binlog_end},
     row::EncodedRow,
     table::Table,
-    tail::position::FileOffset,
+    tail::position::{FileOffset, Position},
 };
 
 /// So many keys a look reads for transactions that need not have written to the table.
@@ -24,6 +24,9 @@ const NEAR: Key = 4 * OVERLAP;
 
 /// Why rows that a look saw are missing.
 pub(super) const REMOVED: &str = "rows were inserted by statements, and removed before they could be read";
+
+/// Rows by which it is known which table a look saw.
+const TOLD: usize = 100;
 
 /// What the last look saw, until that is settled.
 #[derive(Debug)]
@@ -37,8 +40,28 @@ pub(super) struct Sighted {
     until: FileOffset,
     /// When the newest transaction that was looked for committed, in Unix milliseconds.
     committed_ms: u64,
-    /// Transactions of an epoch that has just begun, of which rows must be among them.
+    /// When that was asked for.
+    ended: Instant,
+    /// Transactions that wrote rows, of which some must be among them.
     owed: usize,
+    /// The table may be another one: asked once more, now that the binlog would have said so.
+    in_doubt: bool,
+}
+
+impl Sighted {
+    /// Whether the binlog has been read to where it ended then. `quiet` is when the server last had nothing more to say:
+    /// by GTID alone the place is not known before the first commit.
+    fn is_reached(&self, position: Option<&Position>, quiet: Option<Instant>) -> bool {
+        match position.map(|position| &position.at) {
+            Some(at) if at.is_known() => at.reaches(&self.until),
+            _ => quiet > Some(self.ended),
+        }
+    }
+
+    /// When the look began.
+    pub(super) fn began(&self) -> Instant {
+        self.began
+    }
 }
 
 impl Follower {
@@ -60,7 +83,10 @@ impl Follower {
             (_, Reach::All) => self.keys.all_news(),
         };
         self.sight(ranges, began, 0, server, table).await?;
-        self.tell_named(server, table).await
+        // If it is, the whole of it is about to be told together.
+        let is_reached =
+            self.sighted.as_ref().is_some_and(|sighted| sighted.is_reached(self.position.as_ref(), None));
+        if is_reached { Ok(()) } else { self.tell_named(server, table).await }
     }
 
     async fn sight(
@@ -86,7 +112,8 @@ impl Follower {
         }
         // Asked for behind the look: what the look saw stands before it.
         let until = binlog_end(table.conn(), server).await?.at;
-        self.sighted = Some(Sighted { began, keys, rows, until, committed_ms, owed });
+        let ended = Instant::now();
+        self.sighted = Some(Sighted { began, keys, rows, until, ended, committed_ms, owed, in_doubt: false });
         Ok(())
     }
 
@@ -95,9 +122,9 @@ impl Follower {
         let mut named: Vec<Key> = self.looks.open_keys().filter(|key| self.keys.is_news(*key)).collect();
         named.sort_unstable();
         named.dedup();
-        if !named.is_empty() {
-            let committed_ms = self.looks.committed_ms();
-            let rows = self.rows_sighted(&named, table).await?;
+        let committed_ms = self.looks.committed_ms();
+        for piece in named.chunks(BATCH) {
+            let rows = self.rows_sighted(piece, table).await?;
             self.tell_ahead(rows, server, table, Some(committed_ms)).await?;
         }
         self.named_were_seen();
@@ -112,67 +139,62 @@ impl Follower {
 
     /// The table has been emptied: tells what the last look saw of it, as far as it had been read. The binlog has brought
     /// all that it had of it.
-    pub(super) fn tell_sighted(&mut self) {
+    pub(super) async fn tell_sighted(&mut self) {
         self.named_were_seen();
-        // If none of them has come since, it may have been the next table that the look saw.
-        let is_of_this = self
-            .sighted
-            .as_ref()
-            .is_some_and(|sighted| sighted.keys.iter().any(|key| !self.keys.is_news(*key)));
-        let Some(Sighted { keys, mut rows, committed_ms, .. }) = self.sighted.take_if(|_| is_of_this) else {
+        // It may have been the next table that the look saw, if none of its rows was told.
+        let told = self.feed.latest(TOLD);
+        let is_of_this = |sighted: &mut Sighted| {
+            let seen = |key| sighted.rows.get(&key);
+            told.iter().any(|told| seen(told.id().key).is_some_and(|row| told.agrees_with(row)))
+        };
+        let Some(Sighted { keys, mut rows, committed_ms, .. }) = self.sighted.take_if(is_of_this) else {
             return;
         };
-        let rest: Vec<Key> = keys.into_iter().filter(|key| self.keys.is_news(*key)).collect();
-        let kept: Vec<EncodedRow> = rest.iter().filter_map(|key| rows.remove(key)).collect();
-        let more = kept.len() < rest.len();
-        self.record(&kept);
-        self.publish(kept, Some(committed_ms));
-        if more {
-            self.rows_are_missing(REMOVED);
-        }
+        let rest = keys.iter().filter(|key| self.keys.is_news(**key)).filter_map(|key| rows.remove(key));
+        let rest: Vec<EncodedRow> = rest.collect();
+        self.tell(rest, Some(committed_ms)).await;
     }
 
     /// The binlog has been read to where it ended behind the last look, if it has: tells what was seen and has not
-    /// come. Returns when the look began.
+    /// come. Returns when the look began. `quiet` is when the server last had nothing more to say.
+    ///
+    /// # Errors
+    /// Those of the link, the server and the table.
     pub(super) async fn settle(
         &mut self,
+        quiet: Option<Instant>,
         server: &Server,
         table: &mut Table,
     ) -> Result<Option<Instant>, Ended> {
-        let at = self.position.as_ref().map(|position| &position.at).filter(|at| at.is_known());
         let Some(sighted) = &self.sighted else { return Ok(None) };
-        if !at.is_some_and(|at| at.reaches(&sighted.until)) {
+        if !sighted.is_reached(self.position.as_ref(), quiet) {
             return Ok(None);
         }
-        let (began, owed, committed_ms) = (sighted.began, sighted.owed, sighted.committed_ms);
+        let (began, committed_ms, was_in_doubt) = (sighted.began, sighted.committed_ms, sighted.in_doubt);
+        let mut lost = sighted.owed;
         let keys: Vec<Key> = sighted.keys.iter().copied().filter(|key| self.keys.is_news(*key)).collect();
         let mut found = 0;
         for piece in keys.chunks(BATCH) {
             let rows = self.rows_sighted(piece, table).await?;
             found += self.tell(rows, Some(committed_ms)).await;
         }
-        self.named_were_seen();
-        self.sighted = None;
         if found < keys.len() {
             self.rows_are_missing(REMOVED);
         }
-        for _ in found..owed {
-            self.rows_are_missing("rows of a transaction were not found in the table");
-        }
+        self.named_were_seen();
+        self.sighted = None;
         let held = self.looks.hold().is_some();
         let keys = &self.keys;
         let outcome = self.looks.settled(|key| !keys.is_news(key));
         self.found_nothing(outcome.found_nothing);
-        if outcome.in_doubt && table.greatest_key().await?.is_some() && !self.is_same_table(table).await? {
-            // Its rows have keys that came before.
-            self.begin_epoch("keys are given out again");
-            self.sight(self.keys.all_news(), Instant::now(), outcome.lost, server, table).await?;
-        } else {
-            for _ in 0..outcome.lost {
-                self.rows_are_missing("rows of a transaction were not found in the table");
-            }
+        lost = lost.saturating_sub(found) + outcome.lost;
+        let is_another = (outcome.in_doubt || was_in_doubt).then_some(was_in_doubt);
+        if let Err(ended) = self.doubt(is_another, &mut lost, committed_ms, server, table).await {
+            self.transactions_are_missing(lost);
+            return Err(ended);
         }
-        if held && self.looks.hold().is_none() {
+        self.transactions_are_missing(lost);
+        if held && self.looks.hold().is_none() && self.sighted.is_none() {
             debug!("looked for all that was to be found");
             // Otherwise a crash leads back before what was looked for, and rows that are told from now on are
             // found by looks, in another order than clients know.
@@ -181,17 +203,54 @@ impl Follower {
         Ok(Some(began))
     }
 
-    /// What was seen on another connection can't be settled: its place may be another server's.
-    pub(super) fn look_again(&mut self) {
-        if self.sighted.take().is_some() {
-            self.looks.look_again();
+    /// If somebody has written to the table and nobody knows what, keys may be given out again: then its rows have keys
+    /// that came before. `doubt` says whether that was asked before. Takes over those of `lost` that may be found yet.
+    async fn doubt(
+        &mut self,
+        doubt: Option<bool>,
+        lost: &mut usize,
+        committed_ms: u64,
+        server: &Server,
+        table: &mut Table,
+    ) -> Result<(), Ended> {
+        let Some(asked_before) = doubt else { return Ok(()) };
+        if table.greatest_key().await?.is_none() || self.is_same_table(table).await? {
+            return Ok(());
         }
+        if asked_before {
+            self.begin_epoch("keys are given out again");
+            let owed = std::mem::take(lost);
+            return self.sight(self.keys.all_news(), Instant::now(), owed, server, table).await;
+        }
+        // Unless the binlog is about to say that it is another table.
+        let until = binlog_end(table.conn(), server).await?.at;
+        let (began, owed) = (Instant::now(), std::mem::take(lost));
+        let (keys, rows) = (Vec::new(), HashMap::new());
+        self.sighted =
+            Some(Sighted { began, keys, rows, until, ended: began, committed_ms, owed, in_doubt: true });
+        Ok(())
+    }
+
+    fn transactions_are_missing(&self, count: usize) {
+        for _ in 0..count {
+            self.rows_are_missing("rows of a transaction were not found in the table");
+        }
+    }
+
+    /// What was seen can't be settled: on another connection its place may be another server's.
+    pub(super) fn look_again(&mut self) {
+        let Some(sighted) = self.sighted.take() else { return };
+        self.transactions_are_missing(sighted.owed);
+        self.looks.look_again();
     }
 
     /// The rows with these keys, in key order; less if they were deleted since.
     async fn rows_sighted(&self, keys: &[Key], table: &mut Table) -> Result<Vec<EncodedRow>, Ended> {
         let kept = |key: &Key| self.sighted.as_ref().and_then(|sighted| sighted.rows.get(key));
         let others: Vec<Key> = keys.iter().copied().filter(|key| kept(key).is_none()).collect();
+        if !others.is_empty() {
+            self.status.table_reads.add(1);
+        }
         let mut rows = rows_with(&others, table).await?;
         Ok(keys.iter().filter_map(|key| kept(key).cloned().or_else(|| rows.remove(key))).collect())
     }
