@@ -1,8 +1,9 @@
 //! What a commit does to the feed and to what is known: rows, looks at the table, new layouts, new
 //! epochs.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
+use tokio::time::sleep;
 use tracing::{debug, info, warn};
 
 use super::{Ahead, Follower, ended::Ended, sample, sighted::REMOVED};
@@ -13,6 +14,15 @@ use crate::{
     table::{SchemaError, Table},
     tail::{Commit, Expected, Reread, TableChange, Tail, position::FileOffset},
 };
+
+/// Pauses before another table is believed in: after a second a server shows what it has sent.
+const SHOWN_WITHIN: [Duration; 5] = [
+    Duration::from_millis(5),
+    Duration::from_millis(20),
+    Duration::from_millis(75),
+    Duration::from_millis(200),
+    Duration::from_millis(700),
+];
 
 impl Ahead {
     /// The binlog has been read up to `at`.
@@ -54,7 +64,7 @@ impl Follower {
         let mut known =
             !commit.insert_ids.is_empty() && commit.insert_ids.iter().all(|key| !self.keys.is_news(*key));
         let read_ahead = commit.insert_ids.iter().any(|key| self.ahead.keys.contains(key));
-        if known && !read_ahead && !self.is_same_table(table).await? {
+        if known && !read_ahead && self.is_another_table_by_now(table).await? {
             self.begin_epoch("keys are given out again");
             known = false;
         }
@@ -134,7 +144,7 @@ impl Follower {
     ) -> Result<(), Ended> {
         let came_again =
             |row: &EncodedRow| !self.keys.is_news(row.key) && !self.ahead.keys.contains(&row.key);
-        if rows.iter().any(came_again) && !self.is_same_table(table).await? {
+        if rows.iter().any(came_again) && self.is_another_table_by_now(table).await? {
             self.begin_epoch("keys are given out again");
         }
         Ok(())
@@ -158,6 +168,18 @@ impl Follower {
             }
         }
         Ok(false)
+    }
+
+    /// Whether the table is not the one whose rows were told last, and not only shows them late: a server sends a commit
+    /// before its own SELECTs see it.
+    pub(super) async fn is_another_table_by_now(&mut self, table: &mut Table) -> Result<bool, Ended> {
+        for wait in SHOWN_WITHIN {
+            if self.is_same_table(table).await? {
+                return Ok(false);
+            }
+            sleep(wait).await;
+        }
+        Ok(!self.is_same_table(table).await?)
     }
 
     pub(super) fn begin_epoch(&mut self, reason: &'static str) {

@@ -1,5 +1,7 @@
 //! What a look at the table tells, beside what the binlog is about to bring.
 
+use std::time::Duration;
+
 use mysql_async::prelude::Queryable;
 
 use crate::{
@@ -89,23 +91,57 @@ async fn a_statement_in_doubt_begins_no_epoch_before_the_binlog_does() {
 }
 
 /// A server that waits for a replica's word sends a commit to others at once, and shows it to nobody until it gives
-/// up waiting: the rows of a statement are not to be seen, and rows that come behind it overtake them.
+/// up waiting.
+async fn show_commits_late(scene: &mut Scene, milliseconds: u32) {
+    scene
+        .sql(&[
+            "SET GLOBAL rpl_semi_sync_master_wait_point = AFTER_SYNC",
+            &format!("SET GLOBAL rpl_semi_sync_master_timeout = {milliseconds}"),
+            "SET GLOBAL rpl_semi_sync_master_enabled = ON",
+        ])
+        .await;
+}
+
+fn kinds_that_may_show_commits_late() -> impl Iterator<Item = &'static str> {
+    servers::kinds().into_iter().filter(|kind| kind.starts_with("mariadb"))
+}
+
+/// The row is in the binlog and was told when the table is asked whether it is still the same.
+#[tokio::test]
+async fn a_row_that_the_server_shows_late_begins_no_epoch() {
+    for kind in kinds_that_may_show_commits_late() {
+        let mut scene = Scene::start(kind, &[], &[]).await;
+        let mut rows = scene.server.root(Some("doors")).await.unwrap();
+        scene.sql(&[&swipe(1)]).await;
+        scene.read(1).await;
+        scene
+            .sql(&[
+                "SET SESSION binlog_format = STATEMENT",
+                "UPDATE vdooropen SET ynopen = 'N' WHERE vid = 0",
+            ])
+            .await;
+        show_commits_late(&mut scene, 900).await;
+        // doorcast looks for what the UPDATE may have written until a second after it.
+        tokio::time::sleep(Duration::from_millis(600)).await;
+        let row = tokio::spawn(async move { rows.query_drop(swipe(2)).await.unwrap() });
+        scene.read(2).await;
+        row.await.unwrap();
+        scene.sql(&["SET SESSION binlog_format = ROW"]).await;
+        assert_eq!(ids(&mut scene).await, ["1-1", "1-2", "1-3"], "{kind}");
+    }
+}
+
+/// The rows of a statement are not to be seen, and rows that come behind it overtake them.
 #[tokio::test]
 async fn rows_that_overtake_a_statement_keep_their_order_across_a_kill() {
-    for kind in servers::kinds().into_iter().filter(|kind| kind.starts_with("mariadb")) {
+    for kind in kinds_that_may_show_commits_late() {
         let mut scene = Scene::start(kind, &[], &[]).await;
         let mut statements = scene.server.root(Some("doors")).await.unwrap();
         let mut rows = scene.server.root(Some("doors")).await.unwrap();
         statements.query_drop("SET SESSION binlog_format = STATEMENT").await.unwrap();
         scene.sql(&[&swipe(1)]).await;
         scene.read(1).await;
-        scene
-            .sql(&[
-                "SET GLOBAL rpl_semi_sync_master_wait_point = AFTER_SYNC",
-                "SET GLOBAL rpl_semi_sync_master_timeout = 900",
-                "SET GLOBAL rpl_semi_sync_master_enabled = ON",
-            ])
-            .await;
+        show_commits_late(&mut scene, 900).await;
         let before = scene.status().await["table_reads"].as_u64().unwrap();
         let statement = tokio::spawn(async move { statements.query_drop(swipe(2)).await.unwrap() });
         deadline(async { while scene.status().await["table_reads"].as_u64().unwrap() == before {} }).await;
