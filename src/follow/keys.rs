@@ -13,13 +13,20 @@ use crate::{
 
 /// How far below the greatest key most looks at the table begin, in keys: transactions that were open
 /// while so many later keys committed are found at once.
-pub(super) const OVERLAP: Key = 1000;
+const OVERLAP: Key = 1000;
 
 /// Ranges of keys that one look reads, each by a SELECT of its own: given several, MariaDB may read all of the table.
 const RANGES: usize = 8;
 
-/// The same where the key of a row is known that so many others overtook.
+/// The same where the key of a row is known that so many others overtook, or all is to be compared.
 const DEEP_RANGES: usize = 200;
+
+/// So many of the greatest keys a comparison reads without leaving any out, however many runs of them did not come:
+/// more than come between two comparisons.
+const RECENT: Key = 20_000;
+
+/// So many keys a look reads for transactions that need not have written to the table.
+const NEAR: Key = 4 * OVERLAP;
 
 /// The keys of one epoch.
 #[derive(Debug)]
@@ -203,10 +210,19 @@ impl Keys {
         self.holes.expect_no_more();
     }
 
-    /// Ranges of keys, `[first, last]`, that have what may be news in the table: all of it, unless very many keys did
-    /// not come, and then as many of the greatest as are kept of those that came.
+    /// Ranges of keys, `[first, last]`, that have what may be news in the table: all of it among the greatest keys, and
+    /// below them, unless very many keys did not come, all of it too.
     pub(super) fn all_news(&self) -> Vec<(Key, Key)> {
-        self.latest_news(Key::try_from(self.capacity).unwrap_or(Key::MAX))
+        let recent = self.next().saturating_sub(RECENT);
+        let keys = Key::try_from(self.capacity).unwrap_or(Key::MAX);
+        let mut news = self.latest_news(recent.saturating_sub(1), keys, DEEP_RANGES);
+        news.extend(self.holes.ranges(self.next(), recent, RANGES));
+        news
+    }
+
+    /// Some of the greatest keys that may be news, as costs little.
+    pub(super) fn near_news(&self) -> Vec<(Key, Key)> {
+        self.latest_news(Key::MAX, NEAR, RANGES)
     }
 
     /// What may be news and is not less than `key`, in as many ranges as may be.
@@ -214,16 +230,18 @@ impl Keys {
         self.holes.ranges(self.next(), key, DEEP_RANGES)
     }
 
-    /// The greatest keys that may be news: at most `keys` of those that others have passed.
-    pub(super) fn latest_news(&self, keys: Key) -> Vec<(Key, Key)> {
+    /// The greatest keys up to `through` that may be news: at most `keys` of those that others have passed, in at most
+    /// `most` ranges.
+    fn latest_news(&self, through: Key, keys: Key, most: usize) -> Vec<(Key, Key)> {
         let (all, next, mut left) = (self.holes.ranges(self.next(), Key::MIN, usize::MAX), self.next(), keys);
         let mut latest = Vec::new();
-        for (first, last) in all.into_iter().rev().take(RANGES) {
+        for (first, last) in all.into_iter().rev().filter(|(first, _)| *first <= through).take(most) {
             // What is yet to come costs nothing.
-            let through = last.min(next.saturating_sub(1));
-            let first = first.max(through.saturating_sub(left));
+            let last = last.min(through);
+            let passed = last.min(next.saturating_sub(1));
+            let first = first.max(passed.saturating_sub(left));
             latest.push((first, last));
-            left -= through.saturating_sub(first).max(0);
+            left -= passed.saturating_sub(first).max(0);
             if left <= 0 {
                 break;
             }
@@ -285,7 +303,9 @@ mod tests {
         }
         assert_eq!(keys.recent().collect::<Vec<_>>(), [8, 9, 10]);
         assert!(!keys.is_news(7) && !keys.is_news(8) && keys.is_news(11));
-        assert_eq!(keys.all_news(), [(7, Key::MAX)], "as many as are kept");
+        let recent = keys.next() - RECENT;
+        let news = [(recent - 4, recent - 1), (recent, Key::MAX)];
+        assert_eq!(keys.all_news(), news, "all that is recent, and below it as many as are kept");
     }
 
     /// As a restart has them.
@@ -334,13 +354,35 @@ mod tests {
         (1..=1000).filter(|key| ![3, 200, 900].contains(key)).for_each(|key| {
             keys.record(key);
         });
-        assert_eq!(keys.latest_news(100), [(3, 3), (200, 200), (900, 900), (1001, Key::MAX)]);
+        assert_eq!(
+            keys.latest_news(Key::MAX, 100, RANGES),
+            [(3, 3), (200, 200), (900, 900), (1001, Key::MAX)]
+        );
         assert_eq!(keys.news_from(200), [(200, 200), (900, 900), (1001, Key::MAX)]);
         // Near each other, they are one range with what is between.
         (1001..=2000).filter(|key| key % 2 == 0).for_each(|key| {
             keys.record(key);
         });
-        assert_eq!(keys.latest_news(100), [(1900, Key::MAX)]);
+        assert_eq!(keys.latest_news(Key::MAX, 100, RANGES), [(1900, Key::MAX)]);
+    }
+
+    #[test]
+    fn all_news_leave_out_nothing_of_what_is_recent() {
+        let mut keys = Keys::new(1, 10_000);
+        keys.set_older_through(0);
+        // Every hundredth transaction is rolled back.
+        (1..=100_000).filter(|key| key % 100 != 0).for_each(|key| {
+            keys.record(key);
+        });
+        let news = keys.all_news();
+        assert!(news.len() <= RANGES + DEEP_RANGES, "{}", news.len());
+        let is_in = |key: Key| news.iter().any(|(first, last)| (*first..=*last).contains(&key));
+        for key in (80_100..=100_000).step_by(100).chain([79_900, 100_001, Key::MAX]) {
+            assert!(is_in(key), "{key}: {news:?}");
+        }
+        let read: Key = news.iter().map(|(first, last)| (*last).min(100_000) - *first + 1).sum();
+        assert!(read <= RECENT + 10_000, "{read}");
+        assert!(news.is_sorted() && news.windows(2).all(|pair| pair[0].1 < pair[1].0), "{news:?}");
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use tokio::time::Instant;
 use tracing::debug;
 
-use super::{BATCH, Follower, ended::Ended, keys::OVERLAP, looks::Reach, seed::rows_with};
+use super::{BATCH, Follower, ended::Ended, looks::Reach, seed::rows_with};
 use crate::{
     id::Key,
     link::{Server, binlog_end},
@@ -18,9 +18,6 @@ use crate::{
     table::Table,
     tail::position::{FileOffset, Position},
 };
-
-/// So many keys a look reads for transactions that need not have written to the table.
-const NEAR: Key = 4 * OVERLAP;
 
 /// Why rows that a look saw are missing.
 pub(super) const REMOVED: &str = "rows were inserted by statements, and removed before they could be read";
@@ -78,7 +75,7 @@ impl Follower {
             (Some(key), _) if key < most.0 => self.keys.news_from(key),
             (_, Reach::Most) => vec![most],
             // What is below that is found by the sweep.
-            (_, Reach::Near) => self.keys.latest_news(NEAR),
+            (_, Reach::Near) => self.keys.near_news(),
             // Once for each transaction all that may be news, however old its key.
             (_, Reach::All) => self.keys.all_news(),
         };

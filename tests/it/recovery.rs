@@ -606,6 +606,23 @@ async fn rows_without_binlog_are_found_by_the_table_and_said() {
     .await;
 }
 
+#[tokio::test]
+async fn rows_without_binlog_are_found_among_many_keys_that_did_not_come() {
+    each_kind(async |kind| {
+        let mut scene = Scene::start(kind, &[], &[]).await;
+        scene.logged = false;
+        scene.sql(&["SET sql_log_bin=0", &swipe(1), "SET sql_log_bin=1"]).await;
+        let sixty = vec!["(2, '00A1', '20261120 071500', 'Y')"; 60].join(",");
+        let sixty = format!("INSERT INTO vdooropen (doorno, rfsim, optime, ynopen) VALUES {sixty}");
+        for _ in 0..12 {
+            scene.sql(&["BEGIN", &swipe(3), "ROLLBACK", &sixty]).await;
+        }
+        let (rows, _scene) = scene.every_row_of_the_table_came_once().await;
+        assert_eq!(rows.len(), 12 * 60 + 2, "{kind}");
+    })
+    .await;
+}
+
 /// The link that brings the binlog stands still while the one for queries does not: the table shows rows
 /// long before the binlog brings them, as it does during a large transaction.
 #[tokio::test]
