@@ -70,9 +70,10 @@ impl Follower {
         }
         let told = known && !read_ahead && commit.expected == Expected::Nothing;
         let is_forgotten = |key: &Key| self.keys.is_forgotten(*key) && !self.ahead.keys.contains(key);
-        if commit.reread == Some(Reread::Statement) && commit.insert_ids.iter().any(is_forgotten) {
+        let is_xa = commit.reread == Some(Reread::XaCommit);
+        if !is_xa && commit.insert_ids.iter().any(is_forgotten) {
             self.rows_are_missing(
-                "rows were inserted by a statement whose transaction was open for very long",
+                "rows that must be looked for were inserted by a transaction that was open for very long",
             );
         }
         if let (Some(why), Some(before), false) = (commit.reread, &self.position, told) {

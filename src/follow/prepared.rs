@@ -67,7 +67,7 @@ impl Prepared {
 impl Follower {
     /// Makes of an XA transaction's commit what is to be looked for.
     pub(super) fn xa_phase(&mut self, commit: &mut Commit) {
-        if self.looks.hold().is_none() {
+        if !self.looks.has_ours() {
             self.prepared.forget_ended();
             self.keys.expect_no_more();
         }

@@ -229,21 +229,20 @@ impl Follower {
         // Since when the binlog has been read up to `target`, and when the last look began that has been settled.
         let mut reached: Option<Instant> = None;
         let mut settled: Option<Instant> = None;
-        // When the server last had nothing more to say.
-        let mut quiet: Option<Instant> = None;
+        let mut quiet = false;
+        // The place of the last heartbeat.
+        let mut heartbeat: Option<FileOffset> = None;
         let mut rhythm = Rhythm::new(self.starts_in_vain > 1);
         let mut report = tokio::time::interval(REPORT_EVERY);
         loop {
-            if let Some(began) = self.settle(quiet, server, table).await? {
+            if let Some(began) = self.settle(heartbeat.as_ref(), server, table).await? {
                 settled = Some(began);
                 rhythm.moved();
             }
             // Not before the server has sent something of the file: it may not have the position. By GTID the
             // place in the file is not known before the first commit, but a server with nothing more to say
             // has said everything.
-            if reached.is_none()
-                && tail.began().is_some()
-                && tail.at().map_or(quiet.is_some(), |at| at.reaches(target))
+            if reached.is_none() && tail.began().is_some() && tail.at().map_or(quiet, |at| at.reaches(target))
             {
                 reached = Some(Instant::now());
             }
@@ -299,7 +298,8 @@ impl Follower {
                 Told::Idle => {}
                 Told::Heartbeat => {
                     self.status.update(|source| source.last_heartbeat_ms = Some(now_ms()));
-                    quiet = Some(Instant::now());
+                    quiet = true;
+                    heartbeat = tail.heartbeat_at().cloned();
                 }
             }
             if self.has_moved(tail) {

@@ -37,8 +37,6 @@ pub(super) struct Sighted {
     until: FileOffset,
     /// When the newest transaction that was looked for committed, in Unix milliseconds.
     committed_ms: u64,
-    /// When that was asked for.
-    ended: Instant,
     /// Transactions that wrote rows, of which some must be among them.
     owed: usize,
     /// The table may be another one: asked once more, now that the binlog would have said so.
@@ -46,13 +44,11 @@ pub(super) struct Sighted {
 }
 
 impl Sighted {
-    /// Whether the binlog has been read to where it ended then. `quiet` is when the server last had nothing more to say:
-    /// by GTID alone the place is not known before the first commit.
-    fn is_reached(&self, position: Option<&Position>, quiet: Option<Instant>) -> bool {
-        match position.map(|position| &position.at) {
-            Some(at) if at.is_known() => at.reaches(&self.until),
-            _ => quiet > Some(self.ended),
-        }
+    /// Whether the binlog has been read to where it ended then. By GTID alone the place is not known before the first
+    /// commit, but where the last heartbeat was.
+    fn is_reached(&self, position: Option<&Position>, heartbeat: Option<&FileOffset>) -> bool {
+        let at = position.map(|position| &position.at).filter(|at| at.is_known());
+        at.or(heartbeat).is_some_and(|at| at.reaches(&self.until))
     }
 
     /// When the look began.
@@ -109,8 +105,7 @@ impl Follower {
         }
         // Asked for behind the look: what the look saw stands before it.
         let until = binlog_end(table.conn(), server).await?.at;
-        let ended = Instant::now();
-        self.sighted = Some(Sighted { began, keys, rows, until, ended, committed_ms, owed, in_doubt: false });
+        self.sighted = Some(Sighted { began, keys, rows, until, committed_ms, owed, in_doubt: false });
         Ok(())
     }
 
@@ -153,18 +148,18 @@ impl Follower {
     }
 
     /// The binlog has been read to where it ended behind the last look, if it has: tells what was seen and has not
-    /// come. Returns when the look began. `quiet` is when the server last had nothing more to say.
+    /// come. Returns when the look began. `heartbeat` is the place of the last one on this connection.
     ///
     /// # Errors
     /// Those of the link, the server and the table.
     pub(super) async fn settle(
         &mut self,
-        quiet: Option<Instant>,
+        heartbeat: Option<&FileOffset>,
         server: &Server,
         table: &mut Table,
     ) -> Result<Option<Instant>, Ended> {
         let Some(sighted) = &self.sighted else { return Ok(None) };
-        if !sighted.is_reached(self.position.as_ref(), quiet) {
+        if !sighted.is_reached(self.position.as_ref(), heartbeat) {
             return Ok(None);
         }
         let (began, committed_ms, was_in_doubt) = (sighted.began, sighted.committed_ms, sighted.in_doubt);
@@ -226,8 +221,7 @@ impl Follower {
         let until = binlog_end(table.conn(), server).await?.at;
         let (began, owed) = (Instant::now(), std::mem::take(lost));
         let (keys, rows) = (Vec::new(), HashMap::new());
-        self.sighted =
-            Some(Sighted { began, keys, rows, until, ended: began, committed_ms, owed, in_doubt: true });
+        self.sighted = Some(Sighted { began, keys, rows, until, committed_ms, owed, in_doubt: true });
         Ok(())
     }
 

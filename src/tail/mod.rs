@@ -300,6 +300,12 @@ impl Tail {
         (!self.offset_unknown).then(|| self.assembler.at())
     }
 
+    /// The place of the last [`Told::Heartbeat`], behind that heartbeat: there is one also where only the GTID set is
+    /// known. `None` while not even the file is.
+    pub fn heartbeat_at(&self) -> Option<&FileOffset> {
+        Some(self.assembler.at()).filter(|at| at.is_known())
+    }
+
     /// When the file of [`Tail::at`] began, in Unix seconds, once that is known.
     pub fn began(&self) -> Option<u32> {
         self.assembler.began()

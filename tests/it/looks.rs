@@ -20,15 +20,13 @@ async fn tell_one_row(scene: &mut Scene) {
     scene.read(1).await;
 }
 
-/// A statement that may have written anything, and much that doorcast does not read while it looks for that.
-async fn have_an_update_looked_for(scene: &mut Scene) {
+/// It inserts nothing, which nobody knows.
+const IN_DOUBT: &str = "INSERT INTO vdooropen SELECT * FROM vdooropen WHERE vid = 0";
+
+/// A statement that may have inserted rows, and much that doorcast does not read while it looks for them.
+async fn have_a_statement_looked_for(scene: &mut Scene) {
     scene
-        .sql(&[
-            "SET SESSION binlog_format = STATEMENT",
-            "UPDATE vdooropen SET ynopen = 'N' WHERE vid = 0",
-            "SET SESSION binlog_format = ROW",
-            FILLER,
-        ])
+        .sql(&["SET SESSION binlog_format = STATEMENT", IN_DOUBT, "SET SESSION binlog_format = ROW", FILLER])
         .await;
 }
 
@@ -61,7 +59,7 @@ async fn a_look_does_not_tell_what_the_binlog_is_about_to_bring() {
         late.insert(&swipe(2)).await;
         // The connection that brings the binlog; the one for queries was made before.
         proxy.set_newest(SLOW);
-        have_an_update_looked_for(&mut scene).await;
+        have_a_statement_looked_for(&mut scene).await;
         scene.sql(&[&swipe(3)]).await;
         late.commit().await;
         scene.read(3).await;
@@ -79,13 +77,34 @@ async fn a_statement_in_doubt_begins_no_epoch_before_the_binlog_does() {
         tell_one_row(&mut scene).await;
         scene.sql(&["CREATE TABLE vdooropen_new LIKE vdooropen"]).await;
         proxy.set_newest(SLOW);
-        have_an_update_looked_for(&mut scene).await;
+        have_a_statement_looked_for(&mut scene).await;
         scene
             .sql(&[&swipe(2), "RENAME TABLE vdooropen TO archive, vdooropen_new TO vdooropen", &swipe(3)])
             .await;
+        let line = scene.doorcast.logged("keys start over").await;
+        assert_eq!(line["reason"], "another table stands under the name", "{kind}");
+        assert_eq!(line["epoch"], 2, "{kind}");
+        // What was looked for can't be found any more.
+        scene.doorcast.logged("rows may be missing").await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_statement_that_deletes_or_changes_rows_begins_no_epoch() {
+    each_kind(async |kind| {
+        let mut scene = Scene::start(kind, &["--binlog-format=STATEMENT"], &[]).await;
+        scene.sql(&[&swipe(1), &swipe(2), &swipe(3)]).await;
         scene.read(3).await;
-        proxy.set_newest(Way::Open);
-        assert_eq!(ids(&mut scene).await, ["1-1", "1-2", "2-1", "2-2"], "{kind}");
+        for sql in ["DELETE FROM vdooropen WHERE vid = 3", "UPDATE vdooropen SET ynopen = 'N'"] {
+            scene.sql(&[sql]).await;
+            // Longer than doorcast looks for what it may have inserted.
+            tokio::time::sleep(Duration::from_millis(2500)).await;
+        }
+        scene.sql(&[&swipe(4), "SET SESSION binlog_format = ROW"]).await;
+        scene.read(4).await;
+        assert_eq!(ids(&mut scene).await, ["1-1", "1-2", "1-3", "1-4", "1-5"], "{kind}");
+        assert_eq!(scene.status().await["breaks"], 0, "{kind}");
     })
     .await;
 }
@@ -114,14 +133,9 @@ async fn a_row_that_the_server_shows_late_begins_no_epoch() {
         let mut rows = scene.server.root(Some("doors")).await.unwrap();
         scene.sql(&[&swipe(1)]).await;
         scene.read(1).await;
-        scene
-            .sql(&[
-                "SET SESSION binlog_format = STATEMENT",
-                "UPDATE vdooropen SET ynopen = 'N' WHERE vid = 0",
-            ])
-            .await;
+        scene.sql(&["SET SESSION binlog_format = STATEMENT", IN_DOUBT]).await;
         show_commits_late(&mut scene, 900).await;
-        // doorcast looks for what the UPDATE may have written until a second after it.
+        // doorcast looks for what it may have inserted until a second after it.
         tokio::time::sleep(Duration::from_millis(600)).await;
         let row = tokio::spawn(async move { rows.query_drop(swipe(2)).await.unwrap() });
         scene.read(2).await;
