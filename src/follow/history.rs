@@ -1,61 +1,199 @@
 //! Answers the feed's requests for older rows, one at a time, on a connection of its own: a client that
 //! comes back after a long time holds up no row that is new.
+//!
+//! The table may be another one by then, dropped or archived, and the binlog not have been read so far: its rows are
+//! none of the epoch. So an answer is given when the follower has read the binlog to where it ended behind the SELECT.
+//! An epoch that began on the way makes the feed drop it.
 
 use std::sync::Arc;
 
-use tokio::sync::mpsc;
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::Instant,
+};
 use tracing::debug;
 
 use super::ended::Ended;
 use crate::{
     feed::history::{HistoryRequest, HistoryUnavailable},
-    link::Link,
-    row::EncodedRow,
+    link::{Identity, Link, Server, binlog_end, describe},
+    row::{EncodedRow, Layout},
     table::Table,
-    tail::TableName,
+    tail::{TableName, position::FileOffset},
 };
+
+/// Asks the follower where it is, and then to say when it has read further. Unanswered where its connection ends.
+#[derive(Debug)]
+pub(super) struct Question {
+    here: oneshot::Sender<Here>,
+    until: oneshot::Receiver<FileOffset>,
+    reached: oneshot::Sender<Arc<Layout>>,
+}
+
+/// Where the follower is on its connection.
+#[derive(Debug)]
+pub(super) struct Here {
+    pub(super) server: Identity,
+    /// `None` while only the GTID set is known.
+    pub(super) at: Option<FileOffset>,
+    /// The same as long as nothing was done to the table.
+    pub(super) layout: Arc<Layout>,
+}
 
 /// The connection, once there is one.
 pub(super) struct Answers {
     link: Arc<Link>,
     name: TableName,
-    table: Option<Table>,
+    follower: mpsc::Sender<Question>,
+    open: Option<Open>,
+}
+
+struct Open {
+    table: Table,
+    server: Server,
+    /// The follower's, when ours was read.
+    layout: Arc<Layout>,
 }
 
 impl Answers {
-    pub(super) fn new(link: Arc<Link>, name: TableName) -> Self {
-        Answers { link, name, table: None }
+    pub(super) fn new(link: Arc<Link>, name: TableName, follower: mpsc::Sender<Question>) -> Self {
+        Answers { link, name, follower, open: None }
     }
 
     /// Until nobody can ask any more.
     pub(super) async fn run(mut self, mut requests: mpsc::Receiver<HistoryRequest>) {
         while let Some(request) = requests.recv().await {
-            if request.reply.is_closed() {
-                continue; // the client has gone
-            }
-            // A kept connection may have been closed by the server, or the table changed under it: once
-            // more with a new one.
-            let mut rows = self.read(&request).await;
-            if rows.is_err() && self.table.take().is_some() {
-                rows = self.read(&request).await;
-            }
-            let rows = rows.map_err(|err| {
+            let rows = self.answer(&request).await.map_err(|err| {
                 debug!(error = %err, "older rows can't be read");
-                self.table = None;
                 HistoryUnavailable
             });
             let _ = request.reply.send(rows); // gone meanwhile: nobody misses it
         }
     }
 
-    async fn read(&mut self, request: &HistoryRequest) -> Result<Vec<EncodedRow>, Ended> {
-        let table = match &mut self.table {
-            Some(table) => table,
+    async fn answer(&mut self, request: &HistoryRequest) -> Result<Vec<EncodedRow>, Ended> {
+        while !request.reply.is_closed() {
+            let was_open = self.open.is_some();
+            match self.read(request).await {
+                Ok(Some(rows)) => return Ok(rows),
+                Ok(None) => {}
+                Err(err) => {
+                    self.open = None;
+                    // A kept connection may have been closed by the server, or the table changed under it: once
+                    // more with a new one.
+                    if !was_open {
+                        return Err(err);
+                    }
+                }
+            }
+        }
+        Ok(Vec::new()) // the client has gone
+    }
+
+    /// `None` if nobody knows whose rows these are: the follower's connection ended, or the table was changed.
+    async fn read(&mut self, request: &HistoryRequest) -> Result<Option<Vec<EncodedRow>>, Ended> {
+        let (here, where_it_is) = oneshot::channel();
+        let (behind, until) = oneshot::channel();
+        let (reached, has_reached) = oneshot::channel();
+        if self.follower.send(Question { here, until, reached }).await.is_err() {
+            return Err(Ended::Passing("following has ended".into()));
+        }
+        let Ok(Here { server, at, layout }) = where_it_is.await else { return Ok(None) };
+        let open = self.open(server, &layout).await?;
+        let rows = open.table.rows_between(request.after, request.through, request.limit).await?;
+        let end = binlog_end(open.table.conn(), &open.server).await?.at;
+        if at.is_some_and(|at| !end.reaches(&at)) {
+            return Err(Ended::Passing(
+                "the binlog was reset, and the follower reads the old one yet".into(),
+            ));
+        }
+        let _ = behind.send(end); // its connection ended: then nothing is reached, either
+        let same = has_reached.await.is_ok_and(|now| Arc::ptr_eq(&now, &layout));
+        Ok(same.then_some(rows))
+    }
+
+    /// On the server that is followed, by the layout that the table has now.
+    async fn open(&mut self, server: Identity, layout: &Arc<Layout>) -> Result<&mut Open, Ended> {
+        let open = match self.open.take() {
+            Some(mut open) => {
+                if !Arc::ptr_eq(&open.layout, layout) {
+                    open.table.reload().await?;
+                    open.layout = Arc::clone(layout);
+                }
+                open
+            }
             None => {
-                let conn = self.link.connect().await?;
-                self.table.insert(Table::open(conn, &self.name.database, &self.name.table).await?)
+                let mut conn = self.link.connect().await?;
+                let server = describe(&mut conn).await?;
+                let table = Table::open(conn, &self.name.database, &self.name.table).await?;
+                Open { table, server, layout: Arc::clone(layout) }
             }
         };
-        Ok(table.rows_between(request.after, request.through, request.limit).await?)
+        if open.server.identity != server {
+            return Err(Ended::Passing("another server answers than the one that is followed".into()));
+        }
+        Ok(self.open.insert(open))
+    }
+}
+
+/// The follower's side: how far it must read for the answer that waits.
+#[derive(Debug, Default)]
+pub(super) enum Asked {
+    #[default]
+    Nothing,
+    /// The table is being read.
+    Reading(oneshot::Receiver<FileOffset>, oneshot::Sender<Arc<Layout>>),
+    /// To be told when the binlog has been read up to here.
+    Until(FileOffset, oneshot::Sender<Arc<Layout>>),
+    /// It has been, since then.
+    Reached(Instant, oneshot::Sender<Arc<Layout>>),
+}
+
+impl Asked {
+    /// Completes with a question to [`Asked::take`], or when there is more to do for the one before. Cancel-safe.
+    pub(super) async fn changed(&mut self, questions: &mut mpsc::Receiver<Question>) -> Option<Question> {
+        match self {
+            Asked::Nothing => match questions.recv().await {
+                Some(question) => Some(question),
+                None => std::future::pending().await,
+            },
+            Asked::Reading(until, _) => {
+                let until = until.await;
+                if let (Ok(until), Asked::Reading(_, reached)) = (until, std::mem::take(self)) {
+                    *self = Asked::Until(until, reached);
+                }
+                None
+            }
+            Asked::Until(..) | Asked::Reached(..) => std::future::pending().await,
+        }
+    }
+
+    /// Takes a question on.
+    pub(super) fn take(&mut self, question: Question, here: Here) {
+        let Question { here: reply, until, reached } = question;
+        if reply.send(here).is_ok() {
+            *self = Asked::Reading(until, reached);
+        }
+    }
+
+    /// The binlog has been read to `at`; `looked` says whether whatever was to be looked for at a time has been.
+    pub(super) fn has_read(
+        &mut self,
+        at: Option<&FileOffset>,
+        looked: impl FnOnce(Instant) -> bool,
+        layout: &Arc<Layout>,
+    ) {
+        if let Asked::Until(until, _) = self
+            && at.is_some_and(|at| at.reaches(until))
+            && let Asked::Until(_, reached) = std::mem::take(self)
+        {
+            *self = Asked::Reached(Instant::now(), reached);
+        }
+        if let Asked::Reached(since, _) = self
+            && looked(*since)
+            && let Asked::Reached(_, reached) = std::mem::take(self)
+        {
+            let _ = reached.send(Arc::clone(layout)); // nobody waits any more
+        }
     }
 }

@@ -31,8 +31,8 @@ use tokio::{
 use tracing::{error, warn};
 
 use self::{
-    backoff::Backoff, ended::Ended, keys::Keys, looks::Looks, prepared::Prepared, saver::Saver,
-    sighted::Sighted, sweep::Unlogged,
+    backoff::Backoff, ended::Ended, history::Question, keys::Keys, looks::Looks, prepared::Prepared,
+    saver::Saver, sighted::Sighted, sweep::Unlogged,
 };
 use crate::{
     checkpoint::{Checkpoint, CheckpointFile, ReadAhead, Sample, SavedPosition, from_runs, to_runs},
@@ -144,6 +144,9 @@ pub struct Follower {
     vain_since_ms: u64,
     /// Of rows that were told before this run, until it has caught up.
     sample: Option<Sample>,
+    /// Of those who read older rows, and the end that they ask by.
+    questions: mpsc::Receiver<Question>,
+    asking: mpsc::Sender<Question>,
     stop: watch::Receiver<bool>,
 }
 
@@ -180,6 +183,7 @@ impl Follower {
     ) -> Result<Follower, FollowError> {
         let capacity = settings.history.clamp(*RECENT_KEYS.start(), *RECENT_KEYS.end());
         let table = settings.table.to_string();
+        let (asking, questions) = mpsc::channel(1); // one is asked at a time
         let mut follower = Follower {
             replica_id: settings.server_id.unwrap_or_else(chance_server_id),
             saver: Saver::start(file, Arc::clone(&status)),
@@ -204,6 +208,8 @@ impl Follower {
             starts_in_vain: 0,
             vain_since_ms: 0,
             sample: None,
+            questions,
+            asking,
             stop,
         };
         let Some(checkpoint) = checkpoint else { return Ok(follower) };
@@ -250,7 +256,8 @@ impl Follower {
     /// and tried again, slowly: clients stay connected.
     pub async fn run(mut self, requests: mpsc::Receiver<HistoryRequest>) -> Result<(), FollowError> {
         let mut stop = self.stop.clone();
-        let answers = history::Answers::new(Arc::clone(&self.settings.link), self.settings.table.clone());
+        let (link, table) = (Arc::clone(&self.settings.link), self.settings.table.clone());
+        let answers = history::Answers::new(link, table, self.asking.clone());
         let history = tokio::spawn(answers.run(requests));
         let outcome = tokio::select! {
             outcome = self.follow() => outcome,

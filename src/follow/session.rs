@@ -10,7 +10,9 @@ use super::{
     Follower, StartFrom,
     backoff::Backoff,
     ended::{Ended, ReadError, chain},
+    history::{Asked, Here},
     rhythm::Rhythm,
+    sighted::Sighted,
 };
 use crate::{
     link::{BINLOG_OFF, LinkError, Server, binlog_end, describe, lacks_privilege, within},
@@ -232,6 +234,8 @@ impl Follower {
         let mut quiet = false;
         // The place of the last heartbeat.
         let mut heartbeat: Option<FileOffset> = None;
+        // By those who read older rows. What they asked on another connection is left unanswered.
+        let mut asked = Asked::default();
         let mut rhythm = Rhythm::new(self.starts_in_vain > 1);
         let mut report = tokio::time::interval(REPORT_EVERY);
         loop {
@@ -239,6 +243,9 @@ impl Follower {
                 settled = Some(began);
                 rhythm.moved();
             }
+            let at = read_to(self.position.as_ref(), heartbeat.as_ref());
+            let looked = |since| (self.has_looked() || settled >= Some(since)) && !self.is_in_doubt(since);
+            asked.has_read(at, looked, table.layout());
             // Not before the server has sent something of the file: it may not have the position. By GTID the
             // place in the file is not known before the first commit, but a server with nothing more to say
             // has said everything.
@@ -274,6 +281,14 @@ impl Follower {
             }
             let told = tokio::select! {
                 biased;
+                question = asked.changed(&mut self.questions) => {
+                    if let Some(question) = question {
+                        let at = read_to(self.position.as_ref(), heartbeat.as_ref()).cloned();
+                        let (server, layout) = (server.identity.clone(), Arc::clone(table.layout()));
+                        asked.take(question, Here { server, at, layout });
+                    }
+                    continue;
+                }
                 told = tail.next() => told,
                 () = until(due) => continue,
                 _ = report.tick() => {
@@ -337,6 +352,11 @@ impl Follower {
         self.sighted.is_none() && self.looks.has_looked_for_all()
     }
 
+    /// Whether what has inserted rows by `since` may yet show that keys start over.
+    fn is_in_doubt(&self, since: Instant) -> bool {
+        self.sighted.as_ref().is_some_and(Sighted::is_in_doubt) || self.looks.is_in_doubt(since)
+    }
+
     fn caught_up(&mut self) {
         self.told_is_known = true;
         self.starts_in_vain = 0;
@@ -395,6 +415,15 @@ impl Follower {
         warn!(before, now = self.replica_id, "another replica has our server_id, taking another");
         Ended::Passing(reason.into())
     }
+}
+
+/// How far the binlog has been read. By GTID alone the place is not known before the first commit, but where the last
+/// heartbeat was.
+pub(super) fn read_to<'a>(
+    position: Option<&'a Position>,
+    heartbeat: Option<&'a FileOffset>,
+) -> Option<&'a FileOffset> {
+    position.map(|position| &position.at).filter(|at| at.is_known()).or(heartbeat)
 }
 
 /// At `due`; never without one.

@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use tokio::time::Instant;
 use tracing::debug;
 
-use super::{BATCH, Follower, ended::Ended, looks::Reach, seed::rows_with};
+use super::{BATCH, Follower, ended::Ended, looks::Reach, seed::rows_with, session::read_to};
 use crate::{
     id::Key,
     link::{Server, binlog_end},
@@ -44,11 +44,14 @@ pub(super) struct Sighted {
 }
 
 impl Sighted {
-    /// Whether the binlog has been read to where it ended then. By GTID alone the place is not known before the first
-    /// commit, but where the last heartbeat was.
+    /// Whether the binlog has been read to where it ended then.
     fn is_reached(&self, position: Option<&Position>, heartbeat: Option<&FileOffset>) -> bool {
-        let at = position.map(|position| &position.at).filter(|at| at.is_known());
-        at.or(heartbeat).is_some_and(|at| at.reaches(&self.until))
+        read_to(position, heartbeat).is_some_and(|at| at.reaches(&self.until))
+    }
+
+    /// Whether the table may be another one.
+    pub(super) fn is_in_doubt(&self) -> bool {
+        self.in_doubt
     }
 
     /// When the look began.

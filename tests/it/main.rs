@@ -23,6 +23,7 @@ mod link;
 mod load;
 mod looks;
 mod namespace;
+mod older;
 mod overtaken;
 mod positions;
 mod process;

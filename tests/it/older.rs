@@ -1,0 +1,140 @@
+//! Rows that are older than the feed: a client that was away for long gets them from the table, as it is, or is told that
+//! it can't.
+
+use mysql_async::prelude::Queryable;
+use serde_json::Value;
+
+use crate::{
+    deadline::deadline,
+    scene::{Scene, swipe},
+    servers::each_kind,
+};
+
+async fn poll(url: String) -> Value {
+    let answer = crate::site::client().get(url).send().await.unwrap();
+    serde_json::from_str(&answer.text().await.unwrap()).unwrap()
+}
+
+fn ids(answer: &Value) -> Vec<&str> {
+    answer["events"].as_array().unwrap().iter().map(|event| event["id"].as_str().unwrap()).collect()
+}
+
+async fn until(scene: &Scene, field: &str, key: &str, value: &str) {
+    deadline(async {
+        while scene.status().await.pointer(&format!("/{field}/{key}")).is_none_or(|is| is != value) {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+}
+
+/// Six rows, of which the feed has two, and a client that has read two others from the table.
+async fn with_older_rows(kind: &'static str) -> Scene {
+    let mut scene = Scene::start(kind, &[], &["--history", "2", "--db-retry", "0.1"]).await;
+    for door in 1..=6 {
+        scene.sql(&[&swipe(door)]).await;
+    }
+    until(&scene, "feed", "head", "1-6").await;
+    let answer = deadline(poll(scene.doorcast.url("/poll?since=1-1&limit=2"))).await;
+    assert_eq!(ids(&answer), ["1-2", "1-3"], "{kind}");
+    scene
+}
+
+/// The binlog's connection is closed, and there is no other before [`let_read`].
+async fn keep_from_reading(scene: &mut Scene) {
+    scene.sql(&["REVOKE REPLICATION SLAVE ON *.* FROM 'doorcast'@'%'"]).await;
+    let threads: Vec<mysql_async::Row> = scene.conn.query("SHOW PROCESSLIST").await.unwrap();
+    let sends =
+        |thread: &&mysql_async::Row| thread.get::<String, _>("Command").unwrap().starts_with("Binlog Dump");
+    let id: u64 = threads.iter().find(sends).unwrap().get("Id").unwrap();
+    scene.sql(&[&format!("KILL {id}")]).await;
+    scene.doorcast.logged("the server needs a person").await;
+}
+
+async fn let_read(scene: &mut Scene) {
+    scene.sql(&["GRANT REPLICATION SLAVE ON *.* TO 'doorcast'@'%'"]).await;
+}
+
+#[tokio::test]
+async fn rows_of_another_table_are_never_told_under_the_old_ids() {
+    each_kind(async |kind| {
+        let definitions: [&[&str]; 3] = [
+            &["CREATE TABLE fresh LIKE vdooropen", "RENAME TABLE vdooropen TO archive, fresh TO vdooropen"],
+            &["CREATE TABLE fresh LIKE vdooropen", "DROP TABLE vdooropen", "RENAME TABLE fresh TO vdooropen"],
+            &["TRUNCATE vdooropen"],
+        ];
+        for (definition, rows) in definitions.into_iter().zip([4, 0, 9]) {
+            let what = format!("{kind}, {definition:?}");
+            let mut scene = with_older_rows(kind).await;
+            keep_from_reading(&mut scene).await;
+            scene.sql(definition).await;
+            for door in 0..rows {
+                scene.sql(&[&swipe(70 + door)]).await;
+            }
+            // One that can wait no longer goes on later from where it was.
+            let answer = deadline(poll(scene.doorcast.url("/poll?since=1-1&limit=2&timeout=1"))).await;
+            assert_eq!(
+                (ids(&answer), &answer["next"], &answer["gap"]),
+                (vec![], &"1-1".into(), &Value::Null),
+                "{what}"
+            );
+
+            let waits = tokio::spawn(poll(scene.doorcast.url("/poll?since=1-1&limit=100&timeout=60")));
+            let_read(&mut scene).await;
+            scene.sql(&[&swipe(80)]).await;
+            let answer = deadline(waits).await.unwrap();
+            assert_eq!(answer["gap"]["after"], "1-1", "{what}: {answer}");
+            for event in answer["events"].as_array().unwrap() {
+                let is_new = event["row"]["doorno"].as_u64().unwrap() >= 70;
+                assert_eq!(event["id"].as_str().unwrap().starts_with("2-"), is_new, "{what}: {answer}");
+            }
+            let last = format!("2-{}", rows + 1);
+            until(&scene, "feed", "head", &last).await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_client_that_asks_for_older_rows_while_the_link_is_down_gets_them_when_it_is_back() {
+    each_kind(async |kind| {
+        let mut scene = with_older_rows(kind).await;
+        keep_from_reading(&mut scene).await;
+        let waits = tokio::spawn(poll(scene.doorcast.url("/poll?since=1-1&limit=2&timeout=60")));
+        scene.sql(&["DELETE FROM vdooropen WHERE vid = 2"]).await;
+        let_read(&mut scene).await;
+        let answer = deadline(waits).await.unwrap();
+        assert_eq!((ids(&answer), &answer["gap"]), (vec!["1-3", "1-4"], &Value::Null), "{kind}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn older_rows_are_read_by_the_layout_of_now() {
+    each_kind(async |kind| {
+        let options = ["--history", "2"];
+        let mut scene = Scene::start(kind, &[], &options).await;
+        scene
+            .sql(&[
+                "ALTER TABLE vdooropen CONVERT TO CHARACTER SET utf8",
+                "INSERT INTO vdooropen VALUES (1,1,'A','t','Y'), (2,1,CONVERT(0xE997A8E7A681 USING utf8),'t','Y'), \
+                 (3,1,'A','t','Y'), (4,1,'A','t','Y')",
+            ])
+            .await;
+        until(&scene, "feed", "head", "1-4").await;
+        let row = async |scene: &Scene| {
+            deadline(poll(scene.doorcast.url("/poll?since=1-1&limit=1"))).await["events"][0]["row"].clone()
+        };
+        assert_eq!(row(&scene).await["rfsim"], "门禁", "{kind}");
+        scene
+            .sql(&[
+                "ALTER TABLE vdooropen CONVERT TO CHARACTER SET gbk, ADD note INT NOT NULL DEFAULT 7",
+                "INSERT INTO vdooropen (doorno, rfsim, optime, ynopen) VALUES (1,'A','t','Y')",
+            ])
+            .await;
+        until(&scene, "feed", "head", "1-5").await;
+        let row = row(&scene).await;
+        assert_eq!((&row["rfsim"], &row["note"]), (&"门禁".into(), &7.into()), "{kind}: {row}");
+    })
+    .await;
+}
