@@ -6,8 +6,9 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 use tokio::time::sleep;
 use tracing::{debug, info, warn};
 
-use super::{Ahead, Follower, ended::Ended, sample, sighted::REMOVED};
+use super::{Ahead, Follower, ended::Ended, sample, seed::rows_with, sighted::REMOVED};
 use crate::{
+    feed::Row,
     id::Key,
     link::Server,
     row::EncodedRow,
@@ -23,6 +24,9 @@ const SHOWN_WITHIN: [Duration; 5] = [
     Duration::from_millis(200),
     Duration::from_millis(700),
 ];
+
+/// Why an epoch begins, or ids are new.
+pub(super) const GIVEN_OUT_AGAIN: &str = "keys are given out again";
 
 impl Ahead {
     /// The binlog has been read up to `at`.
@@ -64,9 +68,13 @@ impl Follower {
         let mut known =
             !commit.insert_ids.is_empty() && commit.insert_ids.iter().all(|key| !self.keys.is_news(*key));
         let read_ahead = commit.insert_ids.iter().any(|key| self.ahead.keys.contains(key));
-        if known && !read_ahead && self.is_another_table_by_now(table).await? {
-            self.begin_epoch("keys are given out again");
-            known = false;
+        if known && !read_ahead {
+            if self.is_another_table_by_now(table).await? {
+                self.begin_epoch(GIVEN_OUT_AGAIN);
+                known = false;
+            } else {
+                known = !self.forget_given_out_again(&commit.insert_ids, table).await?;
+            }
         }
         let told = known && !read_ahead && commit.expected == Expected::Nothing;
         let is_forgotten = |key: &Key| self.keys.is_forgotten(*key) && !self.ahead.keys.contains(key);
@@ -146,41 +154,63 @@ impl Follower {
         let came_again =
             |row: &EncodedRow| !self.keys.is_news(row.key) && !self.ahead.keys.contains(&row.key);
         if rows.iter().any(came_again) && self.is_another_table_by_now(table).await? {
-            self.begin_epoch("keys are given out again");
+            self.begin_epoch(GIVEN_OUT_AGAIN);
         }
         Ok(())
     }
 
-    /// Whether the table still is the one whose rows were told last: it goes as far, and has one of them,
-    /// as it was told. A row may have been deleted or changed since, but hardly all of them.
+    /// A statement got keys that came before, in the table whose rows were told: those under which it has another row
+    /// now were given out again, after a DELETE of the newest rows, and are news under new ids. Whether there are any.
+    async fn forget_given_out_again(&mut self, keys: &[Key], table: &mut Table) -> Result<bool, Ended> {
+        let told = self.feed.latest(self.settings.history);
+        let there = rows_with(keys, table).await?;
+        let is_another = |told: &Arc<Row>| there.get(&told.id().key).is_none_or(|now| !told.agrees_with(now));
+        let again = told.iter().filter(|told| keys.contains(&told.id().key) && is_another(told));
+        let again: HashSet<Key> = again.map(|told| told.id().key).collect();
+        if again.is_empty() {
+            return Ok(false);
+        }
+        self.keys.forget(&again);
+        self.renumber();
+        info!(epoch = self.keys.epoch(), reason = GIVEN_OUT_AGAIN, "the rows to come have new ids");
+        Ok(true)
+    }
+
+    /// Whether the table still is the one whose rows were told last: it goes as far, and has one of the very last, as it
+    /// was told. A backup that was restored does not, though it has most of the others.
     pub(super) async fn is_same_table(&mut self, table: &mut Table) -> Result<bool, Ended> {
         if table.greatest_key().await? < self.keys.greatest() {
             return Ok(false);
         }
-        let sample = self.feed.latest(sample::ROWS);
-        if sample.is_empty() {
-            return Ok(true); // nothing speaks against it
-        }
-        for told in sample {
-            let key = told.id().key;
-            let there = table.rows_between(key - 1, key, 1).await?;
-            if there.first().is_some_and(|row| told.agrees_with(row)) {
-                return Ok(true);
-            }
-        }
-        Ok(false)
+        let last = self.feed.latest(sample::ROWS);
+        Ok(last.is_empty() || has_one_of(&last, table).await?) // nothing speaks against it
     }
 
-    /// Whether the table is not the one whose rows were told last, and not only shows them late: a server sends a commit
+    /// Whether the table has any of the rows that were told, as it was told. Rows may have been deleted or changed
+    /// since, but hardly all of them.
+    pub(super) async fn has_told_rows(&mut self, table: &mut Table) -> Result<bool, Ended> {
+        let last = self.feed.latest(sample::ROWS);
+        if last.is_empty() || has_one_of(&last, table).await? {
+            return Ok(true);
+        }
+        // Many of the last may have been deleted: farther and farther back.
+        let told = self.feed.latest(self.settings.history);
+        let steps = (0..told.len().ilog2()).map(|step| 1 << step);
+        let older: Vec<_> =
+            steps.filter_map(|back: usize| told.get(back)).chain(told.last()).cloned().collect();
+        has_one_of(&older, table).await
+    }
+
+    /// Whether the table has none of the rows that were told, and does not only show them late: a server sends a commit
     /// before its own SELECTs see it.
     pub(super) async fn is_another_table_by_now(&mut self, table: &mut Table) -> Result<bool, Ended> {
         for wait in SHOWN_WITHIN {
-            if self.is_same_table(table).await? {
+            if self.has_told_rows(table).await? {
                 return Ok(false);
             }
             sleep(wait).await;
         }
-        Ok(!self.is_same_table(table).await?)
+        Ok(!self.has_told_rows(table).await?)
     }
 
     pub(super) fn begin_epoch(&mut self, reason: &'static str) {
@@ -220,6 +250,12 @@ impl Follower {
         }
         match change {
             TableChange::Layout => debug!("the table's layout was read again"),
+            TableChange::Counter => {
+                if !self.has_told_rows(table).await? {
+                    self.tell_sighted().await;
+                    self.begin_epoch(GIVEN_OUT_AGAIN);
+                }
+            }
             TableChange::Emptied => {
                 self.tell_sighted().await;
                 self.begin_epoch("the table was emptied");
@@ -250,4 +286,16 @@ impl Follower {
             }
         }
     }
+}
+
+/// Whether the table has one of these rows as it was told.
+async fn has_one_of(told: &[Arc<Row>], table: &mut Table) -> Result<bool, Ended> {
+    for told in told {
+        let key = told.id().key;
+        let there = table.rows_between(key - 1, key, 1).await?;
+        if there.first().is_some_and(|row| told.agrees_with(row)) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }

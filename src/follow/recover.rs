@@ -74,10 +74,12 @@ impl Follower {
         let again = self.given_out_again(table).await?;
         if !again.is_empty() {
             self.keys.forget(&again);
-            self.renumber("the server gave out keys again whose rows were told: did it lose power?");
+            self.tell_the_last_again(
+                "the server gave out keys again whose rows were told: did it lose power?",
+            );
         }
         if !self.told_is_known {
-            self.renumber("doorcast was killed, and then the position was lost");
+            self.tell_the_last_again("doorcast was killed, and then the position was lost");
         }
         // What is committed meanwhile comes by the binlog.
         let found = self.tell_all_news(server, table).await?;
@@ -85,15 +87,20 @@ impl Follower {
         Ok(())
     }
 
-    /// After a kill nobody knows which rows were told last, and in which order, and now the binlog does not
-    /// tell, either. With new ids for what comes now, a client that had some of those rows is told of a gap
-    /// and gets all of them; others go on as ever.
-    fn renumber(&mut self, reason: &'static str) {
+    /// The same rows get new ids from here on. A client that had some of those that are told again is told of a gap and
+    /// gets all of them; others go on as ever.
+    pub(super) fn renumber(&mut self) {
         self.keys.renumber();
         self.feed.begin_epoch(self.keys.epoch());
         if let Some(greatest) = self.keys.greatest() {
             self.feed.mark_older(greatest);
         }
+    }
+
+    /// After a kill nobody knows which rows were told last, and in which order, and now the binlog does not
+    /// tell, either.
+    fn tell_the_last_again(&mut self, reason: &'static str) {
+        self.renumber();
         self.told_is_known = true;
         warn!(
             epoch = self.keys.epoch(),

@@ -10,7 +10,9 @@ use std::collections::HashMap;
 use tokio::time::Instant;
 use tracing::debug;
 
-use super::{BATCH, Follower, ended::Ended, looks::Reach, seed::rows_with, session::read_to};
+use super::{
+    BATCH, Follower, apply::GIVEN_OUT_AGAIN, ended::Ended, looks::Reach, seed::rows_with, session::read_to,
+};
 use crate::{
     id::Key,
     link::{Server, binlog_end},
@@ -209,14 +211,14 @@ impl Follower {
         table: &mut Table,
     ) -> Result<(), Ended> {
         let Some(asked_before) = doubt else { return Ok(()) };
-        if table.greatest_key().await?.is_none() || self.is_same_table(table).await? {
+        if table.greatest_key().await?.is_none() || self.has_told_rows(table).await? {
             return Ok(());
         }
         if asked_before {
             if !self.is_another_table_by_now(table).await? {
                 return Ok(());
             }
-            self.begin_epoch("keys are given out again");
+            self.begin_epoch(GIVEN_OUT_AGAIN);
             let owed = std::mem::take(lost);
             return self.sight(self.keys.all_news(), Instant::now(), owed, server, table).await;
         }

@@ -33,6 +33,8 @@ pub(super) enum Statement {
 pub enum TableChange {
     /// Columns may have changed; the rows are the same.
     Layout,
+    /// The same, and keys of rows that were deleted may be given out again: ALTER TABLE with AUTO_INCREMENT.
+    Counter,
     /// The rows are gone, keys start over: TRUNCATE, DROP, CREATE.
     Emptied,
     /// Another table may stand under the name: RENAME, CREATE IF NOT EXISTS. The keys tell.
@@ -94,7 +96,8 @@ fn define(first: &str, query: &[u8], names: Names<'_>) -> Statement {
     Statement::Definition(match first {
         "TRUNCATE" | "DROP" => TableChange::Emptied,
         "CREATE" | "RENAME" => TableChange::Swapped,
-        _ if has("RENAME") || has("AUTO_INCREMENT") || has("TRUNCATE") => TableChange::Swapped,
+        _ if has("RENAME") || has("TRUNCATE") => TableChange::Swapped,
+        _ if has("AUTO_INCREMENT") => TableChange::Counter,
         _ => TableChange::Layout,
     })
 }
@@ -249,7 +252,8 @@ mod tests {
         check("RENAME TABLE vdooropen TO v_202611, v_new TO vdooropen", Definition(Swapped));
         check("ALTER TABLE vdooropen ADD c INT", Definition(Layout));
         check("/*!40000 ALTER TABLE vdooropen DISABLE KEYS */", Definition(Layout));
-        check("ALTER TABLE vdooropen AUTO_INCREMENT=1", Definition(Swapped));
+        check("ALTER TABLE vdooropen AUTO_INCREMENT=1", Definition(Counter));
+        check("ALTER TABLE v_new RENAME TO vdooropen, AUTO_INCREMENT=1", Definition(Swapped));
         check("ALTER TABLE other ADD c INT", Nothing);
         check("CREATE TRIGGER t AFTER INSERT ON vdooropen FOR EACH ROW SET @a=1", Definition(Layout));
     }

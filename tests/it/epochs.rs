@@ -56,6 +56,43 @@ async fn keys_that_are_given_out_again_begin_a_new_epoch() {
     .await;
 }
 
+/// They are told once more, as after a REPLACE; the rest of the table is what it was, and is not told again.
+#[tokio::test]
+async fn keys_of_deleted_rows_that_are_given_out_again_are_told_again() {
+    each_kind(async |kind| {
+        for (format, expected) in [
+            ("ROW", &["1-1", "1-2", "1-3", "1-4", "1-3", "1-4"]),
+            ("STATEMENT", &["1-1", "1-2", "1-3", "1-4", "2-3", "2-4"]),
+        ] {
+            let mut scene = Scene::start(kind, &[], &[]).await;
+            scene.sql(&[&swipe(1), &swipe(2), &swipe(3), &swipe(4)]).await;
+            scene.read(4).await;
+            let format_sql = format!("SET SESSION binlog_format={format}");
+            let sql = ["DELETE FROM vdooropen WHERE vid >= 3", "ALTER TABLE vdooropen AUTO_INCREMENT = 3"];
+            scene.sql(&sql).await;
+            scene.sql(&[&format_sql, &swipe(5), "SET SESSION binlog_format=ROW"]).await;
+            scene.read(5).await;
+            ids_are(&mut scene, expected, format).await;
+            assert_eq!(scene.status().await["unlogged"], 0, "{kind} {format}");
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_row_that_is_replaced_after_the_newest_was_deleted_begins_no_epoch() {
+    each_kind(async |kind| {
+        let mut scene = Scene::start(kind, &[], &[]).await;
+        scene.sql(&[&swipe(1), &swipe(2), &swipe(3)]).await;
+        scene.read(3).await;
+        scene.sql(&["DELETE FROM vdooropen WHERE vid = 3"]).await;
+        scene.sql(&["REPLACE INTO vdooropen VALUES (1,4,'00A1','t','Y')"]).await;
+        scene.read(4).await;
+        ids_are(&mut scene, &["1-1", "1-2", "1-3", "1-1", "1-4"], "").await;
+    })
+    .await;
+}
+
 /// MySQL before 8.0 counts from the greatest key that is left when it starts.
 #[tokio::test]
 async fn keys_that_start_over_with_the_server_begin_a_new_epoch() {
