@@ -16,6 +16,9 @@ pub struct History(mpsc::Sender<HistoryRequest>);
 
 /// Rows with `after < key <= through`, in key order, at most `limit`, and fewer if they are large: only an
 /// empty answer means that there are no more.
+///
+/// Whatever the answer shows of the table has been published before: rows, and epochs that have begun. A feed can't
+/// tell the rows of another table from those it asked for.
 #[derive(Debug)]
 pub struct HistoryRequest {
     /// Exclusive lower bound. It may lie below every key that the column can have, at `i64::MIN - 1`.

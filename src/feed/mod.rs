@@ -5,9 +5,8 @@
 //! the ring or below it, where the rows are read from the table.
 //!
 //! No reader misses a row without being told of a [`Gap`]. Each row comes once, in the order of commits.
-//! The one exception is a row that a resuming reader got from the table in the moment between its commit
-//! and its arrival through the binlog, while more than a whole ring of rows overtook it: that one may come
-//! twice.
+//! The one exception is a row that a resuming reader got from the table before it was published, while more
+//! than a whole ring of rows overtook it: that one may come twice. See [`HistoryRequest`](history::HistoryRequest).
 //!
 //! Knows neither MySQL nor HTTP.
 
