@@ -40,6 +40,32 @@ async fn with_older_rows(kind: &'static str) -> Scene {
     scene
 }
 
+/// On a server that has nothing more to say, and no heartbeat for an hour.
+#[tokio::test]
+async fn older_rows_do_not_wait_for_the_next_commit() {
+    each_kind(async |kind| {
+        let mut scene = Scene::start(kind, &[], &["--history", "2", "--db-heartbeat", "3600"]).await;
+        for sql in [
+            "FLUSH BINARY LOGS",
+            "CREATE TABLE other (a INT)",
+            "ALTER TABLE vdooropen ADD note INT",
+            "DELETE FROM other",
+            "SET SESSION binlog_format = STATEMENT",
+            "DELETE FROM vdooropen WHERE vid = 0",
+        ] {
+            for door in 1..=4 {
+                scene.sql(&[&swipe(door)]).await;
+            }
+            scene.sql(&[sql]).await;
+            let head: i64 = scene.conn.query_first("SELECT MAX(vid) FROM vdooropen").await.unwrap().unwrap();
+            until(&scene, "feed", "head", &format!("1-{head}")).await;
+            let answer = deadline(poll(scene.doorcast.url("/poll?since=1-1&limit=2&timeout=60"))).await;
+            assert_eq!(ids(&answer), ["1-2", "1-3"], "{kind}, {sql}");
+        }
+    })
+    .await;
+}
+
 /// The binlog's connection is closed, and there is no other before [`let_read`].
 async fn keep_from_reading(scene: &mut Scene) {
     scene.sql(&["REVOKE REPLICATION SLAVE ON *.* FROM 'doorcast'@'%'"]).await;
