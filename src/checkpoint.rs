@@ -69,7 +69,7 @@ pub struct Checkpoint {
     /// Starts from here that ended before anything more had been read.
     #[serde(default)]
     pub starts_in_vain: u32,
-    /// When the first of them was, in Unix milliseconds.
+    /// When the first of them was, in Unix milliseconds; what counts is how long before `saved_at_ms`.
     #[serde(default)]
     pub vain_since_ms: Option<u64>,
 }

@@ -5,6 +5,7 @@
 use std::{collections::HashMap, ops::Range, sync::Arc};
 
 use bytes::Bytes;
+use tokio::time::Instant;
 
 use crate::{
     id::{EventId, Key},
@@ -16,6 +17,7 @@ use crate::{
 pub struct Row {
     id: EventId,
     committed_ms: Option<u64>,
+    told: Instant,
     frame: Bytes,
     json: Range<usize>,
     values: Box<[(u32, u32)]>,
@@ -36,7 +38,8 @@ impl Row {
         }
         let end = frame.len().saturating_sub(2);
         let json = end.saturating_sub(row.json.len())..end;
-        Row { id, committed_ms, frame: Bytes::from(frame), json, values: row.values, columns: row.columns }
+        let (told, frame) = (Instant::now(), Bytes::from(frame));
+        Row { id, committed_ms, told, frame, json, values: row.values, columns: row.columns }
     }
 
     /// The event's id.
@@ -51,6 +54,11 @@ impl Row {
     /// When the row was committed, as Unix milliseconds; `None` where the table told of it, not the binlog.
     pub fn committed_ms(&self) -> Option<u64> {
         self.committed_ms
+    }
+
+    /// When the feed got it.
+    pub fn told(&self) -> Instant {
+        self.told
     }
 
     /// The SSE frame: `id: 1-5\ndata: {…}\n\n`.

@@ -21,6 +21,7 @@ mod seed;
 mod session;
 mod sighted;
 mod sweep;
+mod vain;
 
 use std::{collections::HashSet, ops::RangeInclusive, sync::Arc, time::Duration};
 
@@ -32,7 +33,7 @@ use tracing::{error, warn};
 
 use self::{
     backoff::Backoff, ended::Ended, history::Question, keys::Keys, looks::Looks, prepared::Prepared,
-    saver::Saver, sighted::Sighted, sweep::Unlogged,
+    saver::Saver, sighted::Sighted, sweep::Unlogged, vain::Vain,
 };
 use crate::{
     checkpoint::{Checkpoint, CheckpointFile, ReadAhead, Sample, SavedPosition, from_runs, to_runs},
@@ -138,10 +139,8 @@ pub struct Follower {
     told_is_known: bool,
     /// Behind which place the binlog could not be read the last time, and how often in a row.
     unreadable: Option<(FileOffset, u32)>,
-    /// Starts from the position that ended before anything more had been read, with this one.
-    starts_in_vain: u32,
-    /// When the first of them was, in Unix milliseconds.
-    vain_since_ms: u64,
+    /// Starts from the position that ended before anything more had been read.
+    vain: Vain,
     /// Of rows that were told before this run, until it has caught up.
     sample: Option<Sample>,
     /// Of those who read older rows, and the end that they ask by.
@@ -205,8 +204,7 @@ impl Follower {
             heard: false,
             told_is_known: true,
             unreadable: None,
-            starts_in_vain: 0,
-            vain_since_ms: 0,
+            vain: Vain::default(),
             sample: None,
             questions,
             asking,
@@ -231,8 +229,7 @@ impl Follower {
         self.position = Some(checkpoint.position.parse().map_err(FollowError::Configuration)?);
         self.told_is_known = checkpoint.at_rest;
         if !checkpoint.at_rest {
-            self.starts_in_vain = checkpoint.starts_in_vain.saturating_add(1);
-            self.vain_since_ms = checkpoint.vain_since_ms.unwrap_or_else(now_ms);
+            self.vain = Vain::after(&checkpoint, now_ms());
         }
         self.keys = Keys::restore(&checkpoint, capacity);
         self.server = Some(checkpoint.server);
@@ -330,6 +327,7 @@ impl Follower {
         keys.dedup();
         let ahead = (!keys.is_empty())
             .then(|| ReadAhead { keys: to_runs(keys), until: until.map(ToString::to_string) });
+        let saved_at_ms = now_ms();
         Some(Checkpoint {
             server: self.server.clone()?,
             table: self.settings.table.to_string(),
@@ -344,10 +342,10 @@ impl Follower {
             prepared: self.prepared.saved(),
             replica_id: self.replica_id,
             sample: self.sample(),
-            saved_at_ms: now_ms(),
+            saved_at_ms,
             at_rest: false,
-            starts_in_vain: self.starts_in_vain,
-            vain_since_ms: (self.starts_in_vain > 0).then_some(self.vain_since_ms),
+            starts_in_vain: self.vain.starts(),
+            vain_since_ms: self.vain.since_ms(saved_at_ms),
         })
     }
 }

@@ -50,7 +50,7 @@ impl Follower {
             }
         }
         self.position = Some(end.clone());
-        self.starts_in_vain = 0;
+        self.vain.over();
         self.server = Some(server.identity.clone());
         self.saver.offer(self.checkpoint());
         Ok(end)

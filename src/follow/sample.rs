@@ -6,7 +6,7 @@
 use std::{collections::HashSet, time::Duration};
 
 use super::{Follower, ended::Ended, seed::rows_with};
-use crate::{checkpoint::Sample, id::Key, table::Table};
+use crate::{checkpoint::Sample, feed::Row, id::Key, table::Table};
 
 /// Rows by which a table is known again.
 pub(super) const ROWS: usize = 8;
@@ -49,14 +49,19 @@ impl Follower {
 
     /// Keys of the last rows under which the table has others now. After a loss of power a server may have
     /// forgotten rows that were told, and given their keys out again.
+    ///
+    /// Which are the last is said by the server's clock, and by ours: that of a server or a session may be set, and
+    /// what we read late did not happen late.
     pub(super) async fn given_out_again(&self, table: &mut Table) -> Result<HashSet<Key>, Ended> {
         let told = self.feed.latest(self.settings.history);
         let ours = || told.iter().filter(|row| row.id().epoch == self.keys.epoch());
-        let Some(newest) = ours().filter_map(|row| row.committed_ms()).max() else {
-            return Ok(HashSet::new());
-        };
-        let since = newest.saturating_sub(FORGOTTEN_WITHIN.as_millis() as u64);
-        let last: Vec<_> = ours().filter(|row| row.committed_ms().is_some_and(|at| at >= since)).collect();
+        // Rows without a time were read from the table.
+        let timed = || ours().filter_map(|row| Some((row, row.committed_ms()?)));
+        let newest = (timed().map(|(_, at)| at).max(), timed().map(|(row, _)| row.told()).max());
+        let (Some(committed_ms), Some(told)) = newest else { return Ok(HashSet::new()) };
+        let since_ms = committed_ms.saturating_sub(FORGOTTEN_WITHIN.as_millis() as u64);
+        let is_last = |row: &Row, at| at >= since_ms || row.told() + FORGOTTEN_WITHIN >= told;
+        let last: Vec<_> = timed().filter(|(row, at)| is_last(row, *at)).map(|(row, _)| row).collect();
         let keys: Vec<Key> = last.iter().map(|row| row.id().key).collect();
         let there = rows_with(&keys, table).await?;
         let mut again = HashSet::new();

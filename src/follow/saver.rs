@@ -261,7 +261,7 @@ mod tests {
         saver.finish().await;
     }
 
-    /// The time in a checkpoint is for people: nothing is decided by it.
+    /// The time in a checkpoint does not decide whether it is written.
     #[tokio::test(start_paused = true)]
     async fn a_clock_that_is_set_back_does_not_keep_a_checkpoint_from_being_written() {
         let folder = tempfile::tempdir().unwrap();

@@ -34,15 +34,6 @@ const RECOVERIES: u32 = 3;
 /// What can't be read so often in a row was not damaged on the way: it stands so in the server's file.
 const READINGS: u32 = 3;
 
-/// A process that ended so often in a row before it had read anything from a place, and never in good order,
-/// does not begin there once more. So often, since one that is killed again and again by somebody must lose
-/// nothing. What it was about to read may be what ends it: mysql_async 0.37 allocates
-/// what the header of a compressed transaction claims, before anybody can look at it.
-const STARTS_IN_VAIN: u32 = 8;
-
-/// And for so long: whoever kills us faster than we can start is not what we read.
-const VAIN_FOR_MS: u64 = 120_000;
-
 /// Offsets in a dump request have 32 bits.
 const LARGEST_OFFSET: u64 = u32::MAX as u64;
 
@@ -65,7 +56,7 @@ impl Follower {
         self.feed.set_columns(Arc::clone(table.layout().names()));
         for _ in 0..=RECOVERIES {
             let start = self.begin(&server, &end, earliest.take(), &mut table).await?;
-            let lost = if self.is_in_vain() {
+            let lost = if self.vain.is_enough() {
                 ReadError::Lost("doorcast ended again and again while it read what comes there".into())
             } else {
                 match self.open_tail(&server, &start, &table).await {
@@ -79,12 +70,6 @@ impl Follower {
             }
         }
         Err(Ended::Passing("the position was lost again and again".into()))
-    }
-
-    /// Whether it is no use to begin at the position once more.
-    fn is_in_vain(&self) -> bool {
-        let since = now_ms().saturating_sub(self.vain_since_ms);
-        self.starts_in_vain >= STARTS_IN_VAIN && since >= VAIN_FOR_MS
     }
 
     fn greet(&mut self, server: &Server, end: &Position) {
@@ -236,7 +221,7 @@ impl Follower {
         let mut heartbeat: Option<FileOffset> = None;
         // By those who read older rows. What they asked on another connection is left unanswered.
         let mut asked = Asked::default();
-        let mut rhythm = Rhythm::new(self.starts_in_vain > 1);
+        let mut rhythm = Rhythm::new(self.vain.starts() > 1);
         let mut report = tokio::time::interval(REPORT_EVERY);
         loop {
             if let Some(began) = self.settle(heartbeat.as_ref(), server, table).await? {
@@ -339,7 +324,7 @@ impl Follower {
         }
         // If a restart begins before a held one, what is here may be what ends the process.
         if position.at != *at && self.looks.hold().is_none() {
-            self.starts_in_vain = 0;
+            self.vain.over();
         }
         position.at.clone_from(at);
         position.began = tail.began();
@@ -359,7 +344,7 @@ impl Follower {
 
     fn caught_up(&mut self) {
         self.told_is_known = true;
-        self.starts_in_vain = 0;
+        self.vain.over();
         // From here on the feed has rows that were told, by which the table is known; these may change meanwhile.
         self.sample = None;
         self.feed.set_ready();
