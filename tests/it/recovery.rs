@@ -687,6 +687,7 @@ async fn other_tables_may_hold_what_they_like() {
                 &swipe(3),
                 "DELETE FROM odd",
                 "UPDATE vdooropen SET ynopen='N' WHERE doorno=1",
+                "UPDATE vdooropen SET ynopen='Y' WHERE doorno=1",
                 "COMMIT",
             ])
             .await;

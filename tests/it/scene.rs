@@ -1,7 +1,7 @@
 //! A server of the test's own, doorcast beside it, and a reader of each kind: what most claims about
 //! recovery are shown on.
 
-use std::net::Ipv4Addr;
+use std::{collections::BTreeMap, net::Ipv4Addr};
 
 use doorcast::demo::server::PrivateServer;
 use mysql_async::{Conn, prelude::Queryable};
@@ -93,25 +93,34 @@ impl Scene {
         }
     }
 
-    /// Inserts the last row, and checks that each reader has exactly the rows of the table, each once,
-    /// with the same bytes. Returns the first reader's ids and rows.
+    /// Inserts the last row, and checks that each reader has exactly the rows of the table, each once and in the first
+    /// epoch, in the same order and with the same bytes as the other, and as the table has them now. Returns the ids
+    /// and rows.
     pub(crate) async fn every_row_of_the_table_came_once(mut self) -> (Rows, Scene) {
         // The last row by the binlog may overtake those that a look at the table brings.
         let count: Option<usize> = self.conn.query_first("SELECT COUNT(*) FROM vdooropen").await.unwrap();
         self.read(count.unwrap()).await;
-        let all = self.last_row().await;
+        let mut all = self.last_row().await;
         if self.logged {
             let status = self.status().await;
             assert_eq!(status["unlogged"], 0, "{}: the sweep had to find rows: {status}", self.kind);
         }
-        let keys: Vec<i64> = self.conn.query("SELECT vid FROM vdooropen ORDER BY vid").await.unwrap();
-        for rows in &all {
-            let mut came: Vec<i64> =
-                rows.iter().map(|(id, _)| id.split_once('-').unwrap().1.parse().unwrap()).collect();
-            came.sort_unstable();
-            assert_eq!(came, keys, "{}", self.kind);
+        let there: Vec<mysql_async::Row> =
+            self.conn.query("SELECT * FROM vdooropen ORDER BY vid").await.unwrap();
+        let there: Vec<BTreeMap<String, Option<String>>> = there.into_iter().map(as_text).collect();
+        let rows = all.swap_remove(0);
+        for others in all {
+            assert_eq!(rows, others, "{}: two readers", self.kind);
         }
-        (all[0].clone(), self)
+        assert!(rows.iter().all(|(id, _)| id.starts_with("1-")), "{}: another epoch: {rows:?}", self.kind);
+        let mut came: Vec<_> = rows.iter().map(|(id, json)| (key(id), json)).collect();
+        came.sort_unstable();
+        let keys = came.iter().map(|(key, _)| Some(key.to_string()));
+        assert!(keys.eq(there.iter().map(|row| row["vid"].clone())), "{}: {rows:?}", self.kind);
+        for ((_, json), there) in came.iter().zip(&there) {
+            assert_agree(json, there, self.kind);
+        }
+        (rows, self)
     }
 
     /// Inserts the last row and returns what each reader has.
@@ -142,6 +151,30 @@ impl Late {
 
     pub(crate) async fn commit(&mut self) {
         self.0.query_drop("COMMIT").await.unwrap();
+    }
+}
+
+/// The key in an id.
+fn key(id: &str) -> i64 {
+    id.split_once('-').unwrap().1.parse().unwrap()
+}
+
+/// A row as the server prints it, by the names of its columns.
+fn as_text(row: mysql_async::Row) -> BTreeMap<String, Option<String>> {
+    let names: Vec<String> = row.columns_ref().iter().map(|column| column.name_str().into_owned()).collect();
+    names.into_iter().zip(row.unwrap().into_iter().map(mysql_async::from_value)).collect()
+}
+
+/// A row may have been told before a column came, or before one went.
+fn assert_agree(json: &str, there: &BTreeMap<String, Option<String>>, kind: &str) {
+    let told: BTreeMap<String, serde_json::Value> = serde_json::from_str(json).unwrap();
+    for (name, value) in &told {
+        let text = match value {
+            serde_json::Value::Null => None,
+            serde_json::Value::String(text) => Some(text.clone()),
+            other => Some(other.to_string()),
+        };
+        assert!(there.get(name).is_none_or(|now| *now == text), "{kind}: {name} of {json}, now {there:?}");
     }
 }
 
