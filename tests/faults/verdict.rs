@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use crate::{
+use super::{
     decoder::Decoded,
     screens::{Record, Row, hash},
     swipes::{Card, Written, card_text},

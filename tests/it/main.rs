@@ -18,6 +18,7 @@ mod follow;
 mod fuzz;
 mod hall;
 mod http;
+mod judge;
 mod large;
 mod link;
 mod load;
