@@ -190,3 +190,14 @@ fn the_judge_takes_a_gap_only_where_it_was_promised() {
     // A row behind no gap.
     check(&verdict(&truth, Promise::UnlessTold, |rows| drop(rows.remove(2))), (1, 0, 0), &["1 missing"]);
 }
+
+#[test]
+fn the_judge_misses_rows_that_were_acknowledged_and_are_nowhere() {
+    let mut truth = truth(&[0]);
+    let rows = told(&truth);
+    truth.table.remove(2);
+    truth.decoder.remove(2);
+    let clients = [("all".to_owned(), record(&rows))];
+    let said = ["all: 1 not as in the table", "the server: 1 acknowledged, and neither in the table nor"];
+    check(&judge(&truth, &clients, Promise::All), (0, 0, 0), &said);
+}
