@@ -11,7 +11,7 @@ use mysql_cdc::{
     },
 };
 
-use crate::{
+use super::{
     swipes::Card,
     verdict::{Fields, Generation},
 };

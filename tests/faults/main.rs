@@ -22,9 +22,9 @@
 //! - **longest silence**: the longest that a committed row took to reach a client. What the fault itself
 //!   takes, a server's restart for instance, is part of it.
 //!
-//! Rows that were never committed, rows whose JSON is not that of the table, an id that stands for two rows,
-//! an epoch that begins at another row than a generation of the table, and gaps are failures too; they are
-//! listed below the tables, and so is a file with more about each row: where and when it was written, the
+//! Rows that were never committed, acknowledged rows that are neither in the table nor in the binlog, rows
+//! whose JSON is not that of the table, an id that stands for two rows, an epoch that begins at another row
+//! than a generation of the table, and gaps are failures too; they are listed below the tables, and so is a file with more about each row: where and when it was written, the
 //! rounds with their times, and doorcast's log. Standard output has the tables alone, progress goes to
 //! standard error.
 //!

@@ -14,7 +14,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use tokio::{sync::watch, task::JoinHandle, time::Instant};
 
-use crate::{get::get, swipes::Card};
+use super::{get::get, swipes::Card};
 
 /// After a connection that ended, a client waits as long before the next.
 const RETRY: Duration = Duration::from_millis(50);
@@ -208,7 +208,8 @@ impl Reader {
 }
 
 impl Record {
-    fn row(&mut self, id: &str, json: &str) -> Result<()> {
+    /// Takes down a row that came.
+    pub(crate) fn row(&mut self, id: &str, json: &str) -> Result<()> {
         let (epoch, key) = id.split_once('-').context("not an id")?;
         let (epoch, key) = (epoch.parse()?, key.parse()?);
         let card = json.split_once("\"rfsim\":\"").and_then(|(_, card)| card.split('"').next());

@@ -136,7 +136,7 @@ impl Timeline {
                             forms.generation, forms.key, forms.door
                         )
                     }
-                    None => "never committed".to_owned(),
+                    None => "not in the table".to_owned(),
                 };
                 let commit = match truth.written.acknowledged.get(card) {
                     Some(commit) => {

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use crate::{
+use super::{
     decoder::Decoded,
     screens::{Record, Row, hash},
     swipes::{Card, Written, card_text},
@@ -230,6 +230,11 @@ pub(crate) fn judge(truth: &Truth, clients: &[(String, Record)], promise: Promis
         }
     }
     verdict.problems.extend(ids(&truth.decoder, clients, promise));
+    let decoded: HashSet<Card> = truth.decoder.iter().map(|row| row.card).collect();
+    let nowhere = |card: &Card| !expected.contains_key(card) && !decoded.contains(card);
+    let unknown: Vec<Card> = truth.written.acknowledged.keys().copied().filter(nowhere).collect();
+    let say = Names { client: "the server", expected: &expected };
+    verdict.say(&say, "acknowledged, and neither in the table nor in the binlog", &unknown);
     verdict
 }
 

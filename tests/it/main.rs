@@ -19,6 +19,7 @@ mod follow;
 mod fuzz;
 mod hall;
 mod http;
+mod judge;
 mod large;
 mod link;
 mod load;

@@ -104,7 +104,7 @@ pub(super) async fn descriptors(
         clients.push(client);
     }
     if random.bool() {
-        super::kill_connections(stage, "").await?;
+        super::inject::kill_connections(stage, "").await?;
     }
     sleep(Duration::from_secs(1) + a_while).await;
     limit(stage, &before)?;

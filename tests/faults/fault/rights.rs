@@ -7,7 +7,7 @@ use anyhow::Result;
 use mysql_async::prelude::Queryable;
 use tokio::time::sleep;
 
-use super::kill_connections;
+use super::inject::kill_connections;
 use crate::{servers, stage::Stage};
 
 pub(super) async fn revoke(stage: &mut Stage, a_while: Duration, random: &mut fastrand::Rng) -> Result<()> {
