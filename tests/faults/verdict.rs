@@ -235,6 +235,8 @@ pub(crate) fn judge(truth: &Truth, clients: &[(String, Record)], promise: Promis
     let unknown: Vec<Card> = truth.written.acknowledged.keys().copied().filter(nowhere).collect();
     let say = Names { client: "the server", expected: &expected };
     verdict.say(&say, "acknowledged, and neither in the table nor in the binlog", &unknown);
+    let not_decoded: Vec<Card> = truth.written.by_binlog.difference(&decoded).copied().collect();
+    verdict.say(&say, "logged as rows, and not seen by the decoder", &not_decoded);
     verdict
 }
 

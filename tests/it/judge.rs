@@ -198,6 +198,18 @@ fn the_judge_misses_rows_that_were_acknowledged_and_are_nowhere() {
     truth.table.remove(2);
     truth.decoder.remove(2);
     let clients = [("all".to_owned(), record(&rows))];
-    let said = ["all: 1 not as in the table", "the server: 1 acknowledged, and neither in the table nor"];
+    let said = [
+        "all: 1 not as in the table",
+        "the server: 1 acknowledged, and neither in the table nor",
+        "the server: 1 logged as rows, and not seen by the decoder",
+    ];
     check(&judge(&truth, &clients, Promise::All), (0, 0, 0), &said);
+}
+
+#[test]
+fn the_judge_does_not_rely_on_a_decoder_that_sees_half() {
+    let mut truth = truth(&[0]);
+    truth.decoder.remove(2);
+    let said = ["the server: 1 logged as rows, and not seen by the decoder: 3 "];
+    check(&verdict(&truth, Promise::All, |_| {}), (0, 0, 0), &said);
 }
