@@ -6,6 +6,7 @@ mod keys;
 mod link;
 mod rights;
 mod server;
+mod settings;
 mod table;
 
 use ::doorcast::demo::binary::{Flavour, ServerBinary};
@@ -77,8 +78,20 @@ pub(crate) enum Fault {
     Xa,
     /// The table gets a column, which changes, and goes again.
     Alter,
+    /// The table gets text that is not ASCII, and another character set, and another.
+    Convert,
+    /// The key's column gets another type, and the one before again.
+    KeyType,
+    /// Tables are logged with more or less about their columns.
+    Metadata,
+    /// The server's sql_mode and binlog_format are others for a while, and doorcast connects anew.
+    Modes,
+    /// Two of the four sessions have the time of an hour ago, then of an hour ahead.
+    Clock,
     /// The table is renamed away and made anew in one statement.
     Archive,
+    /// The table is renamed away, and made anew a moment later.
+    Recreate,
     /// TRUNCATE.
     Truncate,
     /// DROP TABLE, and CREATE TABLE.
@@ -159,7 +172,13 @@ impl Fault {
             Fault::Password => "password changed",
             Fault::Xa => "XA across restarts",
             Fault::Alter => "columns altered",
+            Fault::Convert => "character set converted",
+            Fault::KeyType => "key's type changed",
+            Fault::Metadata => "row metadata switched",
+            Fault::Modes => "sql_mode, binlog_format switched",
+            Fault::Clock => "clock set back and forth",
             Fault::Archive => "archived by RENAME",
+            Fault::Recreate => "RENAME, then CREATE",
             Fault::Truncate => "TRUNCATE",
             Fault::Drop => "DROP and CREATE",
             Fault::Unlogged => "rows not logged",
@@ -174,6 +193,7 @@ impl Fault {
     pub(crate) fn applies_to(self, server: &ServerBinary) -> bool {
         match self {
             Fault::Compressed => server.flavour() == Flavour::MariaDb || server.version() >= (8, 0, 20),
+            Fault::Metadata => server.flavour() == Flavour::MariaDb || server.version() >= (8, 0, 1),
             _ => true,
         }
     }
@@ -205,7 +225,10 @@ impl Fault {
             | Fault::RowImage
             | Fault::Compressed
             | Fault::Xa
-            | Fault::Alter => By::Looks,
+            | Fault::Alter
+            | Fault::Convert
+            | Fault::KeyType
+            | Fault::Modes => By::Looks,
             Fault::Purge
             | Fault::Reset
             | Fault::KillPurge
@@ -221,7 +244,9 @@ impl Fault {
         match self {
             // Nobody knows what was told in the last second before the kill.
             Fault::KillPurge | Fault::Any => Promise::UnlessTold,
-            Fault::Archive | Fault::Truncate | Fault::Drop | Fault::Lasting => Promise::NewEpochs,
+            Fault::Archive | Fault::Recreate | Fault::Truncate | Fault::Drop | Fault::Lasting => {
+                Promise::NewEpochs
+            }
             _ => Promise::All,
         }
     }

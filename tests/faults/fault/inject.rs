@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use mysql_async::prelude::Queryable;
 
-use super::{Fault, doorcast, keys, link, rights, server, table};
+use super::{Fault, doorcast, keys, link, rights, server, settings, table};
 use crate::{stage::Stage, swipes::Format};
 
 impl Fault {
@@ -45,8 +45,17 @@ impl Fault {
             Fault::Password => rights::change_password(stage, a_while).await,
             Fault::Xa => table::xa(stage, a_while, random).await,
             Fault::Alter => table::alter(stage, a_while, random).await,
+            Fault::Convert => table::convert(stage, a_while, random).await,
+            Fault::KeyType => table::key_type(stage, a_while).await,
+            Fault::Metadata => settings::row_metadata(stage, a_while).await,
+            Fault::Modes => settings::modes(stage, a_while, random).await,
+            Fault::Clock => {
+                table::format(stage, Format::HourAgo, a_while).await?;
+                table::format(stage, Format::HourAhead, a_while).await
+            }
             Fault::Unlogged => table::unlogged(stage, random).await,
             Fault::Archive => keys::archive(stage, a_while).await,
+            Fault::Recreate => keys::rename_then_create(stage, a_while).await,
             Fault::Truncate => keys::truncate(stage, a_while).await,
             Fault::Drop => keys::drop_and_create(stage, a_while).await,
             Fault::PowerLoss => server::power_loss(stage, random).await,
