@@ -1,6 +1,7 @@
 //! The faults.
 
 mod doorcast;
+mod foreign;
 mod inject;
 mod keys;
 mod link;
@@ -23,6 +24,10 @@ pub(crate) enum Fault {
     DoorcastStop,
     /// doorcast stands still for a while, by SIGSTOP.
     DoorcastFreeze,
+    /// The same for longer than the server waits with what it has to send.
+    DoorcastStuck,
+    /// doorcast is killed, its checkpoint torn off somewhere, and the one before put in its place.
+    TornCheckpoint,
     /// The server is stopped in good order, and started again.
     ServerRestart,
     /// The server is killed with SIGKILL, and started again.
@@ -43,6 +48,8 @@ pub(crate) enum Fault {
     HalfOpen,
     /// The same while statements are logged, so that it happens in the middle of reading the table.
     HalfOpenStatement,
+    /// No packet comes through for a while, of new connections either, and nobody is told.
+    Dropped,
     /// The connections to the server are cut.
     LinkCut,
     /// The connections to the server are slow for a while.
@@ -96,6 +103,10 @@ pub(crate) enum Fault {
     Truncate,
     /// DROP TABLE, and CREATE TABLE.
     Drop,
+    /// A transaction with 20,000 rows.
+    LargeTransaction,
+    /// Other tables change, with values that decoders stumble over, and events of over 16 MB.
+    OtherTables,
     /// Rows that are not logged at all.
     Unlogged,
     /// The server is killed, and the tail of its binlog was not yet on disk.
@@ -131,6 +142,7 @@ impl Fault {
             self,
             Fault::DoorcastKill
                 | Fault::DoorcastStop
+                | Fault::TornCheckpoint
                 | Fault::Purge
                 | Fault::Reset
                 | Fault::KillPurge
@@ -145,6 +157,8 @@ impl Fault {
             Fault::DoorcastKill => "doorcast killed",
             Fault::DoorcastStop => "doorcast restarted",
             Fault::DoorcastFreeze => "doorcast frozen",
+            Fault::DoorcastStuck => "doorcast frozen for long",
+            Fault::TornCheckpoint => "doorcast killed, checkpoint torn",
             Fault::ServerRestart => "server restarted",
             Fault::ServerKill => "server killed",
             Fault::ServerFreeze => "server frozen",
@@ -155,6 +169,7 @@ impl Fault {
             Fault::KillPurge => "doorcast killed, binlog purged",
             Fault::HalfOpen => "link half open",
             Fault::HalfOpenStatement => "link half open, statements",
+            Fault::Dropped => "link drops packets",
             Fault::LinkCut => "link cut",
             Fault::SlowLink => "link slow",
             Fault::ClientCut => "clients cut",
@@ -181,6 +196,8 @@ impl Fault {
             Fault::Recreate => "RENAME, then CREATE",
             Fault::Truncate => "TRUNCATE",
             Fault::Drop => "DROP and CREATE",
+            Fault::LargeTransaction => "20,000 rows at once",
+            Fault::OtherTables => "other tables' odd values",
             Fault::Unlogged => "rows not logged",
             Fault::PowerLoss => "server loses power",
             Fault::OtherServer => "another server",
@@ -228,6 +245,7 @@ impl Fault {
             | Fault::Alter
             | Fault::Convert
             | Fault::KeyType
+            | Fault::OtherTables
             | Fault::Modes => By::Looks,
             Fault::Purge
             | Fault::Reset
