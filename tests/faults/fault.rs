@@ -4,6 +4,7 @@ mod doorcast;
 mod foreign;
 mod inject;
 mod keys;
+mod latecomers;
 mod link;
 mod rights;
 mod server;
@@ -107,6 +108,8 @@ pub(crate) enum Fault {
     LargeTransaction,
     /// Other tables change, with values that decoders stumble over, and events of over 16 MB.
     OtherTables,
+    /// Clients that are far behind ask for rows of a table that was replaced, which doorcast could not see.
+    FarBehind,
     /// Rows that are not logged at all.
     Unlogged,
     /// The server is killed, and the tail of its binlog was not yet on disk.
@@ -198,6 +201,7 @@ impl Fault {
             Fault::Drop => "DROP and CREATE",
             Fault::LargeTransaction => "20,000 rows at once",
             Fault::OtherTables => "other tables' odd values",
+            Fault::FarBehind => "clients far behind, table replaced",
             Fault::Unlogged => "rows not logged",
             Fault::PowerLoss => "server loses power",
             Fault::OtherServer => "another server",
@@ -262,9 +266,12 @@ impl Fault {
         match self {
             // Nobody knows what was told in the last second before the kill.
             Fault::KillPurge | Fault::Any => Promise::UnlessTold,
-            Fault::Archive | Fault::Recreate | Fault::Truncate | Fault::Drop | Fault::Lasting => {
-                Promise::NewEpochs
-            }
+            Fault::Archive
+            | Fault::Recreate
+            | Fault::Truncate
+            | Fault::Drop
+            | Fault::FarBehind
+            | Fault::Lasting => Promise::NewEpochs,
             _ => Promise::All,
         }
     }

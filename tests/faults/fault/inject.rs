@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use mysql_async::prelude::Queryable;
 
-use super::{Fault, doorcast, foreign, keys, link, rights, server, settings, table};
+use super::{Fault, doorcast, foreign, keys, latecomers, link, rights, server, settings, table};
 use crate::{stage::Stage, swipes::Format};
 
 impl Fault {
@@ -58,6 +58,7 @@ impl Fault {
             }
             Fault::LargeTransaction => foreign::large_transaction(stage, a_while).await,
             Fault::OtherTables => foreign::other_tables(stage, a_while, random).await,
+            Fault::FarBehind => latecomers::far_behind(stage, a_while, random).await,
             Fault::Unlogged => table::unlogged(stage, random).await,
             Fault::Archive => keys::archive(stage, a_while).await,
             Fault::Recreate => keys::rename_then_create(stage, a_while).await,
