@@ -12,8 +12,9 @@ use std::{
 
 use crate::id::Key;
 
-/// Late rows that are remembered below the ring. A client older than the forgotten ones gets a gap. Only
-/// tables with many parallel writers have late rows at all; this is 200 kB at most.
+/// Late rows that are remembered below the ring, or as many as a client may get from the table, if that is more. A client
+/// older than the forgotten ones gets a gap. Only tables with many parallel writers, or large transactions, have late rows
+/// at all; this is 200 kB at most.
 const LATE_KEPT: usize = 4096;
 
 /// Keys that are remembered as read from the table for a client. It matters only between a row's
@@ -23,12 +24,13 @@ const GIVEN_KEPT: usize = 16_384;
 /// Below every key that an SQL integer can have.
 pub(super) const BEFORE_ALL: Key = i64::MIN as Key - 1;
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Below {
     /// The greatest key below the ring.
     max: Option<Key>,
     /// In the order of their commits, so `after` never falls.
     late: VecDeque<Late>,
+    late_kept: usize,
     /// How many late rows were dropped from the front of `late`.
     dropped: u64,
     /// `after` of the last one dropped.
@@ -78,6 +80,19 @@ impl Lost {
 }
 
 impl Below {
+    /// Of an epoch of whose rows a client may get `resume_limit`.
+    pub(super) fn new(resume_limit: usize) -> Self {
+        Below {
+            max: None,
+            late: VecDeque::new(),
+            late_kept: resume_limit.max(LATE_KEPT),
+            dropped: 0,
+            forgotten: None,
+            gap: None,
+            given: Given::default(),
+        }
+    }
+
     pub(super) fn max(&self) -> Option<Key> {
         self.max
     }
@@ -93,7 +108,7 @@ impl Below {
         if key < highest {
             self.late.push_back(Late { key, after: highest, early });
         }
-        while self.late.len() > LATE_KEPT {
+        while self.late.len() > self.late_kept {
             if let Some(oldest) = self.late.pop_front() {
                 self.forgotten = Some(oldest.after);
                 self.dropped += 1;
@@ -175,7 +190,7 @@ mod tests {
 
     /// Commits 1 2 4 3 6 5 7, all below the ring.
     fn below() -> Below {
-        let mut below = Below::default();
+        let mut below = Below::new(0);
         for (key, highest) in [(1, 1), (2, 2), (4, 4), (3, 4), (6, 6), (5, 6), (7, 7)] {
             below.take(key, highest, false);
         }
@@ -212,6 +227,16 @@ mod tests {
         assert!(below.place_after(7).is_ok());
         let before = Place { base: 4, next_late: 1 };
         assert_eq!(below.late_from(before).err(), Some(Lost::Forgotten));
+    }
+
+    #[test]
+    fn as_many_late_rows_are_remembered_as_a_client_may_get() {
+        let many = 20_000;
+        let mut below = Below::new(many);
+        below.take(50_000, 50_000, false);
+        (1..=many as Key).for_each(|key| below.take(key, 50_000, false));
+        let place = below.place_after(50_000).unwrap();
+        assert_eq!(below.late_from(place).unwrap().count(), many);
     }
 
     #[test]

@@ -14,10 +14,19 @@ use super::{
     history::{History, HistoryUnavailable},
     ring::Ring,
 };
-use crate::id::{Epoch, EventId, Key};
+use crate::{
+    id::{Epoch, EventId, Key},
+    row::EncodedRow,
+};
 
-/// Late rows that are asked for in one step, each by a query of its own.
-const SINGLES: usize = 32;
+/// Late rows that are asked for in one step.
+const LATE_AT_ONCE: usize = 512;
+
+/// Queries for them in one step.
+const RUNS: usize = 32;
+
+/// Late rows whose keys are no further apart than this are read by one query, with whatever is between.
+const APART: Key = 8;
 
 /// What to do next at a place below the ring.
 #[derive(Debug)]
@@ -62,7 +71,7 @@ pub(super) fn plan(ring: &Ring, place: Place) -> Plan {
     }
     let span = usize::try_from(through.saturating_sub(place.base)).unwrap_or(usize::MAX);
     let at_most = span.saturating_add(singles.len());
-    let singles = singles.into_iter().take(SINGLES).collect();
+    let singles = singles.into_iter().take(LATE_AT_ONCE).collect();
     Plan::Ask(Ask { epoch: ring.epoch(), after: place.base, through, singles, at_most })
 }
 
@@ -79,9 +88,15 @@ pub(super) async fn count(history: History, ask: Ask, limit: usize) -> Result<us
 pub(super) async fn read(history: History, ask: Ask, limit: usize) -> Result<Answer, HistoryUnavailable> {
     let encode = |row| Arc::new(Row::new(ask.epoch, None, row));
     let mut singles = HashMap::new();
-    for key in ask.singles {
-        let row = history.rows(key - 1, key, 1).await?.pop();
-        singles.insert(key, row.filter(|row| row.key == key).map(encode));
+    for run in ask.singles.chunk_by(|key, next| (1..=APART).contains(&(next - key))).take(RUNS) {
+        let (Some(first), Some(last)) = (run.first(), run.last()) else { continue };
+        let rows = history.rows(first - 1, *last, limit).await?;
+        // As below; the next step asks for the rest.
+        let reached = rows.last().map_or(*last, |row| row.key);
+        let mut rows: HashMap<Key, EncodedRow> = rows.into_iter().map(|row| (row.key, row)).collect();
+        for key in run.iter().filter(|key| **key <= reached) {
+            singles.insert(*key, rows.remove(key).map(encode));
+        }
     }
     let (mut rows, mut reached) = (Vec::new(), ask.through);
     if ask.after < ask.through {
@@ -108,29 +123,25 @@ pub(super) fn weave(ring: &mut Ring, mut place: Place, answer: Answer) -> Option
 
     let mut out = Vec::new();
     for (key, after, row) in late.into_iter().take_while(|&(_, after, _)| after <= reached) {
-        take_through(&mut in_order, after, &mut out);
+        take_through(ring, &mut in_order, after, &mut out);
         place.base = place.base.max(after);
         let Some(row) = row.map(Some).or_else(|| singles.remove(&key)) else {
             // It was committed while the table was read: the next step asks for it.
-            give(ring, &out);
             return Some((out, place));
         };
         out.extend(row);
         place.next_late += 1;
     }
-    take_through(&mut in_order, reached, &mut out);
+    take_through(ring, &mut in_order, reached, &mut out);
     place.base = place.base.max(reached);
-    give(ring, &out);
     Some((out, place))
 }
 
-fn take_through(from: &mut BTreeMap<Key, Arc<Row>>, through: Key, to: &mut Vec<Arc<Row>>) {
+/// Rows that are not late may be yet to come through the binlog.
+fn take_through(ring: &mut Ring, from: &mut BTreeMap<Key, Arc<Row>>, through: Key, to: &mut Vec<Arc<Row>>) {
     let rest = from.split_off(&(through + 1));
-    to.extend(std::mem::replace(from, rest).into_values());
-}
-
-fn give(ring: &mut Ring, rows: &[Arc<Row>]) {
-    for row in rows {
-        ring.below_mut().give(row.key());
+    for (key, row) in std::mem::replace(from, rest) {
+        ring.below_mut().give(key);
+        to.push(row);
     }
 }

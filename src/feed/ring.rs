@@ -96,7 +96,7 @@ impl Ring {
             rows: 0,
             bytes: 0,
             index: HashMap::new(),
-            below: Below::default(),
+            below: Below::new(limits.resume_limit),
             columns: None,
             ready: false,
         }
@@ -107,7 +107,7 @@ impl Ring {
         self.highest = None;
         self.head = EventId { epoch, key: 0 };
         self.head_again = None;
-        self.below = Below::default();
+        self.below = Below::new(self.limits.resume_limit);
     }
 
     /// Adds a row. `came` says that its key may have come before.

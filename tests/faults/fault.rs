@@ -1,11 +1,14 @@
 //! The faults.
 
 mod doorcast;
+mod foreign;
 mod inject;
 mod keys;
+mod latecomers;
 mod link;
 mod rights;
 mod server;
+mod settings;
 mod table;
 
 use ::doorcast::demo::binary::{Flavour, ServerBinary};
@@ -22,6 +25,10 @@ pub(crate) enum Fault {
     DoorcastStop,
     /// doorcast stands still for a while, by SIGSTOP.
     DoorcastFreeze,
+    /// The same for longer than the server waits with what it has to send.
+    DoorcastStuck,
+    /// doorcast is killed, its checkpoint torn off somewhere, and the one before put in its place.
+    TornCheckpoint,
     /// The server is stopped in good order, and started again.
     ServerRestart,
     /// The server is killed with SIGKILL, and started again.
@@ -42,6 +49,8 @@ pub(crate) enum Fault {
     HalfOpen,
     /// The same while statements are logged, so that it happens in the middle of reading the table.
     HalfOpenStatement,
+    /// No packet comes through for a while, of new connections either, and nobody is told.
+    Dropped,
     /// The connections to the server are cut.
     LinkCut,
     /// The connections to the server are slow for a while.
@@ -77,12 +86,30 @@ pub(crate) enum Fault {
     Xa,
     /// The table gets a column, which changes, and goes again.
     Alter,
+    /// The table gets text that is not ASCII, and another character set, and another.
+    Convert,
+    /// The key's column gets another type, and the one before again.
+    KeyType,
+    /// Tables are logged with more or less about their columns.
+    Metadata,
+    /// The server's sql_mode and binlog_format are others for a while, and doorcast connects anew.
+    Modes,
+    /// Two of the four sessions have the time of an hour ago, then of an hour ahead.
+    Clock,
     /// The table is renamed away and made anew in one statement.
     Archive,
+    /// The table is renamed away, and made anew a moment later.
+    Recreate,
     /// TRUNCATE.
     Truncate,
     /// DROP TABLE, and CREATE TABLE.
     Drop,
+    /// A transaction with 20,000 rows.
+    LargeTransaction,
+    /// Other tables change, with values that decoders stumble over, and events of over 16 MB.
+    OtherTables,
+    /// Clients that are far behind ask for rows of a table that was replaced, which doorcast could not see.
+    FarBehind,
     /// Rows that are not logged at all.
     Unlogged,
     /// The server is killed, and the tail of its binlog was not yet on disk.
@@ -118,6 +145,7 @@ impl Fault {
             self,
             Fault::DoorcastKill
                 | Fault::DoorcastStop
+                | Fault::TornCheckpoint
                 | Fault::Purge
                 | Fault::Reset
                 | Fault::KillPurge
@@ -132,6 +160,8 @@ impl Fault {
             Fault::DoorcastKill => "doorcast killed",
             Fault::DoorcastStop => "doorcast restarted",
             Fault::DoorcastFreeze => "doorcast frozen",
+            Fault::DoorcastStuck => "doorcast frozen for long",
+            Fault::TornCheckpoint => "doorcast killed, checkpoint torn",
             Fault::ServerRestart => "server restarted",
             Fault::ServerKill => "server killed",
             Fault::ServerFreeze => "server frozen",
@@ -142,6 +172,7 @@ impl Fault {
             Fault::KillPurge => "doorcast killed, binlog purged",
             Fault::HalfOpen => "link half open",
             Fault::HalfOpenStatement => "link half open, statements",
+            Fault::Dropped => "link drops packets",
             Fault::LinkCut => "link cut",
             Fault::SlowLink => "link slow",
             Fault::ClientCut => "clients cut",
@@ -159,9 +190,18 @@ impl Fault {
             Fault::Password => "password changed",
             Fault::Xa => "XA across restarts",
             Fault::Alter => "columns altered",
+            Fault::Convert => "character set converted",
+            Fault::KeyType => "key's type changed",
+            Fault::Metadata => "row metadata switched",
+            Fault::Modes => "sql_mode, binlog_format switched",
+            Fault::Clock => "clock set back and forth",
             Fault::Archive => "archived by RENAME",
+            Fault::Recreate => "RENAME, then CREATE",
             Fault::Truncate => "TRUNCATE",
             Fault::Drop => "DROP and CREATE",
+            Fault::LargeTransaction => "20,000 rows at once",
+            Fault::OtherTables => "other tables' odd values",
+            Fault::FarBehind => "clients far behind, table replaced",
             Fault::Unlogged => "rows not logged",
             Fault::PowerLoss => "server loses power",
             Fault::OtherServer => "another server",
@@ -174,6 +214,7 @@ impl Fault {
     pub(crate) fn applies_to(self, server: &ServerBinary) -> bool {
         match self {
             Fault::Compressed => server.flavour() == Flavour::MariaDb || server.version() >= (8, 0, 20),
+            Fault::Metadata => server.flavour() == Flavour::MariaDb || server.version() >= (8, 0, 1),
             _ => true,
         }
     }
@@ -205,7 +246,11 @@ impl Fault {
             | Fault::RowImage
             | Fault::Compressed
             | Fault::Xa
-            | Fault::Alter => By::Looks,
+            | Fault::Alter
+            | Fault::Convert
+            | Fault::KeyType
+            | Fault::OtherTables
+            | Fault::Modes => By::Looks,
             Fault::Purge
             | Fault::Reset
             | Fault::KillPurge
@@ -221,7 +266,12 @@ impl Fault {
         match self {
             // Nobody knows what was told in the last second before the kill.
             Fault::KillPurge | Fault::Any => Promise::UnlessTold,
-            Fault::Archive | Fault::Truncate | Fault::Drop | Fault::Lasting => Promise::NewEpochs,
+            Fault::Archive
+            | Fault::Recreate
+            | Fault::Truncate
+            | Fault::Drop
+            | Fault::FarBehind
+            | Fault::Lasting => Promise::NewEpochs,
             _ => Promise::All,
         }
     }

@@ -28,6 +28,10 @@
 //! rounds with their times, and doorcast's log. Standard output has the tables alone, progress goes to
 //! standard error.
 //!
+//! In one fault further clients come with an id from below what doorcast holds, while it is kept from seeing
+//! that the table was replaced. They are judged by the client that has the most: rows once each, in its order,
+//! or a gap, behind which no row of the new table is missing.
+//!
 //! One fault, where doorcast is killed and the binlog of its last second is purged before it comes back, may
 //! lead to a gap: behind it rows may come again. None may be missing.
 
@@ -61,6 +65,7 @@ mod site {
 mod decoder;
 mod fault;
 mod get;
+mod latecomers;
 mod report;
 mod screens;
 mod stage;

@@ -54,6 +54,14 @@ pub(crate) struct Row {
     pub(crate) gaps: usize,
 }
 
+/// A row by its id.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Place {
+    pub(crate) epoch: u32,
+    pub(crate) key: i64,
+    pub(crate) card: Card,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum By {
     Sse,
@@ -63,13 +71,31 @@ pub(crate) enum By {
 impl Screen {
     /// Starts to read from `address`, from now on, and waits until that is a place.
     pub(crate) async fn open(name: String, by: By, address: SocketAddr) -> Screen {
-        let record = Arc::new(Mutex::new(Record::default()));
-        let (sender, mut changed) = watch::channel(());
+        let mut screen = Screen::start(name, by, address, Record::default());
+        let record = &screen.record;
+        let has_place = |_: &()| record.lock().unwrap().cursor.is_some();
+        crate::deadline::deadline(screen.changed.wait_for(has_place)).await.unwrap();
+        screen
+    }
+
+    /// Starts to read behind the row that another one got last.
+    pub(crate) fn behind(name: String, by: By, address: SocketAddr, place: Place) -> Screen {
+        let cursor = Some(format!("{}-{}", place.epoch, place.key));
+        Screen::start(name, by, address, Record { cursor, ..Record::default() })
+    }
+
+    fn start(name: String, by: By, address: SocketAddr, record: Record) -> Screen {
+        let record = Arc::new(Mutex::new(record));
+        let (sender, changed) = watch::channel(());
         let reader = Reader { address, record: Arc::clone(&record), changed: sender };
         let task = tokio::spawn(reader.read(by));
-        let has_place = |_: &()| record.lock().unwrap().cursor.is_some();
-        crate::deadline::deadline(changed.wait_for(has_place)).await.unwrap();
         Screen { name, record, changed, task }
+    }
+
+    /// The row that it got last.
+    pub(crate) fn place(&self) -> Option<Place> {
+        let record = self.record.lock().unwrap();
+        record.rows.last().map(|row| Place { epoch: row.epoch, key: row.key, card: row.card })
     }
 
     /// Waits until it has the rows.

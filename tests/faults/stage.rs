@@ -16,15 +16,16 @@ use doorcast::{
 };
 use futures_util::future::join_all;
 use mysql_async::{Conn, prelude::Queryable};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::{
     decoder::Decoder,
     fault::{self, Fault},
     get::get,
+    latecomers::Latecomer,
     process::Doorcast,
     proxy::Proxy,
-    screens::{By, Record, Screen},
+    screens::{By, Place, Record, Screen},
     servers,
     swipes::{Card, Swipes, WAYS, insert_through, new_card},
     timeline::Timeline,
@@ -52,6 +53,7 @@ pub(crate) struct Stage {
     pub(crate) doorcast: Doorcast,
     pub(crate) swipes: Swipes,
     screens: Vec<Screen>,
+    latecomers: Vec<Latecomer>,
     /// Between doorcast and the server.
     pub(crate) link: Proxy,
     /// Between half of the clients and doorcast.
@@ -120,6 +122,7 @@ impl Stage {
             doorcast,
             swipes,
             screens,
+            latecomers: Vec::new(),
             link,
             front,
             database,
@@ -216,12 +219,17 @@ impl Stage {
 
     /// Inserts a row, and waits until every client has it.
     pub(crate) async fn all_have_a_row(&mut self) -> Result<()> {
+        let card = self.a_row().await?;
+        self.all_have(&[card]).await
+    }
+
+    async fn a_row(&mut self) -> Result<Card> {
         let mut conn = self.admin().await?;
         let card = new_card(&mut self.random);
         insert_through(&mut conn, MARKER, card).await?;
         self.swipes.acknowledged(card);
         conn.disconnect().await?;
-        self.all_have(&[card]).await
+        Ok(card)
     }
 
     /// Waits until every client has these rows.
@@ -236,6 +244,24 @@ impl Stage {
         let waited: Result<Vec<()>> = join_all(waits).await.into_iter().collect();
         waited?;
         Ok(())
+    }
+
+    /// The row that a client got last.
+    pub(crate) fn place(&self) -> Result<Place> {
+        self.screens.iter().find_map(Screen::place).context("nobody has a row")
+    }
+
+    /// Waits until clients from an old id have every row that was committed by now, and lets them go.
+    pub(crate) async fn all_have_come(&mut self, latecomers: Vec<Screen>, from: Place) -> Result<()> {
+        let until = Instant::now();
+        let card = self.a_row().await?;
+        for mut screen in latecomers {
+            let came = timeout(PATIENCE, screen.has(&[card])).await;
+            came.with_context(|| format!("{} does not come to the end", screen.name))?;
+            let name = screen.name.clone();
+            self.latecomers.push(Latecomer { name, from, until, record: screen.close().await });
+        }
+        self.all_have(&[card]).await
     }
 
     /// Takes down the rows of a table that is gone, or will be at once.
@@ -307,7 +333,8 @@ impl Stage {
         }
         let mut conn = self.admin().await?;
         let files = binlog_files(&mut conn).await?;
-        let Stage { swipes, mut screens, mut decoder, read, past, server, doorcast, generation, .. } = self;
+        let Stage { swipes, mut screens, latecomers, mut decoder, read, past, .. } = self;
+        let Stage { server, doorcast, generation, .. } = self;
         let written = swipes.finish().await;
         if trouble.is_empty() {
             // What the writers did last, and what only the table could tell.
@@ -327,7 +354,7 @@ impl Stage {
         let mut rows = past;
         rows.extend(table(&mut conn, "vdooropen", generation).await?);
         let truth = Truth { table: rows, decoder: decoder.rows, written };
-        let mut verdict = judge(&truth, &records, promise);
+        let mut verdict = judge(&truth, &records, &latecomers, promise);
         trouble.append(&mut verdict.problems);
         verdict.problems = trouble;
         if !verdict.problems.is_empty() {

@@ -51,10 +51,21 @@ pub(crate) enum Format {
     NoBlob,
     /// MySQL's compressed transactions.
     Compressed,
+    /// Rows in full, with the time of an hour ago.
+    HourAgo,
+    HourAhead,
 }
 
-const FORMATS: [Format; 6] =
-    [Format::Row, Format::Statement, Format::Mixed, Format::Minimal, Format::NoBlob, Format::Compressed];
+const FORMATS: [Format; 8] = [
+    Format::Row,
+    Format::Statement,
+    Format::Mixed,
+    Format::Minimal,
+    Format::NoBlob,
+    Format::Compressed,
+    Format::HourAgo,
+    Format::HourAhead,
+];
 
 impl Format {
     fn sql(self) -> &'static [&'static str] {
@@ -71,6 +82,12 @@ impl Format {
             Format::NoBlob => &["SET SESSION binlog_format = ROW", "SET SESSION binlog_row_image = NOBLOB"],
             Format::Compressed => {
                 &["SET SESSION binlog_format = ROW", "SET SESSION binlog_transaction_compression = ON"]
+            }
+            Format::HourAgo => {
+                &["SET SESSION binlog_format = ROW", "SET timestamp = UNIX_TIMESTAMP() - 3600"]
+            }
+            Format::HourAhead => {
+                &["SET SESSION binlog_format = ROW", "SET timestamp = UNIX_TIMESTAMP() + 3600"]
             }
         }
     }

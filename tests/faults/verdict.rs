@@ -8,6 +8,7 @@ use std::{
 
 use super::{
     decoder::Decoded,
+    latecomers::{self, Latecomer},
     screens::{Record, Row, hash},
     swipes::{Card, Written, card_text},
 };
@@ -182,7 +183,12 @@ pub(crate) fn growth(sizes: &[Size]) -> Option<String> {
 }
 
 /// Compares every client's rows with the truth and with each other.
-pub(crate) fn judge(truth: &Truth, clients: &[(String, Record)], promise: Promise) -> Verdict {
+pub(crate) fn judge(
+    truth: &Truth,
+    clients: &[(String, Record)],
+    latecomers: &[Latecomer],
+    promise: Promise,
+) -> Verdict {
     let expected = truth.expected();
     let mut verdict = Verdict { rows: expected.len(), ..Verdict::default() };
     let firsts: Vec<Vec<Card>> = clients.iter().map(|(_, record)| first_times(record)).collect();
@@ -209,9 +215,7 @@ pub(crate) fn judge(truth: &Truth, clients: &[(String, Record)], promise: Promis
         let moved = displaced(cards, among_clients);
         verdict.count(&say, "out of the other clients' order", moved, |verdict| &mut verdict.out_of_order);
 
-        let wrong = record.rows.iter().filter(|row| !truth.is_right(row, &expected));
-        verdict.say(&say, "not as in the table", &wrong.map(|row| row.card).collect::<Vec<_>>());
-        verdict.problems.extend(record.complaints.iter().map(|complaint| format!("{name}: {complaint}")));
+        verdict.rows_are_right(truth, &say, record);
         if promise == Promise::All {
             let renamed = record.rows.iter().filter(|row| row.epoch != 1).map(|row| row.card);
             verdict.say(&say, "under another id", &renamed.collect::<Vec<_>>());
@@ -229,18 +233,31 @@ pub(crate) fn judge(truth: &Truth, clients: &[(String, Record)], promise: Promis
             verdict.silence = verdict.silence.max(wait.unwrap_or_default());
         }
     }
-    verdict.problems.extend(ids(&truth.decoder, clients, promise));
+    for latecomer in latecomers {
+        let say = Names { client: &latecomer.name, expected: &expected };
+        latecomers::judge(&mut verdict, truth, &say, latecomer, &longest);
+        verdict.rows_are_right(truth, &say, &latecomer.record);
+    }
+    let all = clients.iter().map(|(name, record)| (name, record));
+    let all = all.chain(latecomers.iter().map(|latecomer| (&latecomer.name, &latecomer.record)));
+    verdict.problems.extend(ids(&truth.decoder, all, promise));
     let decoded: HashSet<Card> = truth.decoder.iter().map(|row| row.card).collect();
     let nowhere = |card: &Card| !expected.contains_key(card) && !decoded.contains(card);
     let unknown: Vec<Card> = truth.written.acknowledged.keys().copied().filter(nowhere).collect();
     let say = Names { client: "the server", expected: &expected };
     verdict.say(&say, "acknowledged, and neither in the table nor in the binlog", &unknown);
+    let not_decoded: Vec<Card> = truth.written.by_binlog.difference(&decoded).copied().collect();
+    verdict.say(&say, "logged as rows, and not seen by the decoder", &not_decoded);
     verdict
 }
 
 /// What is wrong with the ids: one that stands for two rows, an epoch that goes down, one epoch in two
 /// generations.
-fn ids(decoder: &[Decoded], clients: &[(String, Record)], promise: Promise) -> Vec<String> {
+fn ids<'a>(
+    decoder: &[Decoded],
+    clients: impl Iterator<Item = (&'a String, &'a Record)>,
+    promise: Promise,
+) -> Vec<String> {
     let generations: HashMap<Card, Generation> =
         decoder.iter().map(|row| (row.card, row.generation)).collect();
     let mut problems = Vec::new();
@@ -275,13 +292,20 @@ fn ids(decoder: &[Decoded], clients: &[(String, Record)], promise: Promise) -> V
 }
 
 /// What problems are told with.
-struct Names<'a> {
-    client: &'a str,
-    expected: &'a Expected,
+pub(super) struct Names<'a> {
+    pub(super) client: &'a str,
+    pub(super) expected: &'a Expected,
 }
 
 impl Verdict {
-    fn count(
+    fn rows_are_right(&mut self, truth: &Truth, names: &Names<'_>, record: &Record) {
+        let wrong = record.rows.iter().filter(|row| !truth.is_right(row, names.expected));
+        self.say(names, "not as in the table", &wrong.map(|row| row.card).collect::<Vec<_>>());
+        let complaints = record.complaints.iter();
+        self.problems.extend(complaints.map(|complaint| format!("{}: {complaint}", names.client)));
+    }
+
+    pub(super) fn count(
         &mut self,
         names: &Names<'_>,
         what: &'static str,
@@ -313,12 +337,12 @@ impl Verdict {
 }
 
 /// A client's rows in the order in which each came first.
-fn first_times(record: &Record) -> Vec<Card> {
+pub(super) fn first_times(record: &Record) -> Vec<Card> {
     let mut seen = HashSet::new();
     record.rows.iter().map(|row| row.card).filter(|card| seen.insert(*card)).collect()
 }
 
-fn repeats(record: &Record, promise: Promise) -> Vec<Card> {
+pub(super) fn repeats(record: &Record, promise: Promise) -> Vec<Card> {
     let mut seen = HashSet::new();
     let behind_gap = |row: &Row| if promise == Promise::UnlessTold { row.gaps } else { 0 };
     let again = |row: &&Row| !seen.insert((behind_gap(row), row.card));
@@ -327,7 +351,7 @@ fn repeats(record: &Record, promise: Promise) -> Vec<Card> {
 
 /// The fewest rows that would have to be moved for `cards` to be in the order of `reference`; those that
 /// are not in both do not count.
-fn displaced(cards: &[Card], reference: &[Card]) -> Vec<Card> {
+pub(super) fn displaced(cards: &[Card], reference: &[Card]) -> Vec<Card> {
     let place: HashMap<Card, usize> =
         reference.iter().enumerate().map(|(place, card)| (*card, place)).collect();
     let common: Vec<(Card, usize)> =

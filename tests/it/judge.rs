@@ -1,6 +1,6 @@
 //! The judge of the fault suite: what it is there to see, it sees.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, time::Duration};
 
 use tokio::time::Instant;
 
@@ -10,6 +10,8 @@ mod decoder;
 #[allow(dead_code, reason = "the fault suite uses the rest")]
 #[path = "../faults/get.rs"]
 mod get;
+#[path = "../faults/latecomers.rs"]
+mod latecomers;
 #[allow(dead_code, reason = "the fault suite uses the rest")]
 #[path = "../faults/screens.rs"]
 mod screens;
@@ -21,7 +23,8 @@ mod swipes;
 mod verdict;
 
 use decoder::Decoded;
-use screens::Record;
+use latecomers::Latecomer;
+use screens::{Place, Record};
 use swipes::{Card, Commit, Written, card_text};
 use verdict::{Fields, Generation, Promise, Truth, Verdict, judge};
 
@@ -84,7 +87,7 @@ fn verdict(truth: &Truth, promise: Promise, change: impl FnOnce(&mut Vec<(String
     let mut rows = told(truth);
     let all = record(&rows);
     change(&mut rows);
-    judge(truth, &[("all".into(), all), ("one".into(), record(&rows))], promise)
+    judge(truth, &[("all".into(), all), ("one".into(), record(&rows))], &[], promise)
 }
 
 /// Counts of missing, twice and out of order, and what is said.
@@ -185,10 +188,43 @@ fn the_judge_takes_a_gap_only_where_it_was_promised() {
         let mut one = record(&rows);
         one.gaps.push("told".into());
         rows[4..].iter().for_each(|(id, json)| one.row(id, json).unwrap());
-        check(&judge(&truth, &[("all".into(), record(&rows)), ("one".into(), one)], promise), counts, said);
+        let clients = [("all".into(), record(&rows)), ("one".into(), one)];
+        check(&judge(&truth, &clients, &[], promise), counts, said);
     }
     // A row behind no gap.
     check(&verdict(&truth, Promise::UnlessTold, |rows| drop(rows.remove(2))), (1, 0, 0), &["1 missing"]);
+}
+
+#[test]
+fn the_judge_asks_of_latecomers_what_came_behind_their_id() {
+    let truth = truth(&[0, 1]);
+    let rows = told(&truth);
+    let clients = [("all".to_owned(), record(&rows))];
+    // Behind 1-3, of twelve rows.
+    let late = |gap: bool, rows: &[(String, String)]| {
+        let mut record = record(rows);
+        record.gaps.extend(gap.then(|| "told".to_owned()));
+        let from = Place { epoch: 1, key: 3, card: card(0, 3) };
+        let until = Instant::now() + Duration::from_secs(1);
+        let latecomer = Latecomer { name: "late".into(), from, until, record };
+        judge(&truth, &clients, &[latecomer], Promise::NewEpochs)
+    };
+    check(&late(false, &rows[3..]), (0, 0, 0), &[]);
+    check(&late(true, &rows[6..]), (0, 0, 0), &[]);
+    check(&late(false, &rows[6..]), (3, 0, 0), &["late: 3 missing: 4 "]);
+    check(&late(true, &rows[7..]), (1, 0, 0), &["late: 1 missing: 1 "]);
+    check(&late(false, &rows[2..]), (0, 1, 0), &["late: 1 from before its id: 3 "]);
+    let twice: Vec<_> = rows[3..].iter().chain(&rows[11..]).cloned().collect();
+    check(&late(false, &twice), (0, 1, 0), &["late: 1 twice: 6 "]);
+    let mut swapped = rows[3..].to_vec();
+    swapped.swap(0, 1);
+    check(&late(false, &swapped), (0, 0, 1), &["late: 1 out of the other clients' order"]);
+    // Rows of the next table under the ids of the last.
+    let renamed = |(id, json): &(String, String)| (id.replace("2-", "1-"), json.clone());
+    let others: Vec<_> = rows[9..].iter().map(renamed).chain(rows[6..9].iter().cloned()).collect();
+    let verdict = late(true, &others);
+    let two = verdict.problems.iter().filter(|problem| problem.contains("stands for two rows")).count();
+    assert_eq!(two, 3, "{:#?}", verdict.problems);
 }
 
 #[test]
@@ -198,6 +234,18 @@ fn the_judge_misses_rows_that_were_acknowledged_and_are_nowhere() {
     truth.table.remove(2);
     truth.decoder.remove(2);
     let clients = [("all".to_owned(), record(&rows))];
-    let said = ["all: 1 not as in the table", "the server: 1 acknowledged, and neither in the table nor"];
-    check(&judge(&truth, &clients, Promise::All), (0, 0, 0), &said);
+    let said = [
+        "all: 1 not as in the table",
+        "the server: 1 acknowledged, and neither in the table nor",
+        "the server: 1 logged as rows, and not seen by the decoder",
+    ];
+    check(&judge(&truth, &clients, &[], Promise::All), (0, 0, 0), &said);
+}
+
+#[test]
+fn the_judge_does_not_rely_on_a_decoder_that_sees_half() {
+    let mut truth = truth(&[0]);
+    truth.decoder.remove(2);
+    let said = ["the server: 1 logged as rows, and not seen by the decoder: 3 "];
+    check(&verdict(&truth, Promise::All, |_| {}), (0, 0, 0), &said);
 }

@@ -3,12 +3,14 @@
 use std::{fs, process::Command, time::Duration};
 
 use anyhow::{Context, Result, ensure};
+use mysql_async::prelude::Queryable;
 use tokio::{
     io::AsyncWriteExt,
     net::{TcpSocket, TcpStream},
     time::{sleep, timeout},
 };
 
+use super::{foreign::large_event, inject::kill_connections};
 use crate::{stage::Stage, swipes::Format};
 
 pub(super) async fn kill(stage: &mut Stage, a_while: Duration) -> Result<()> {
@@ -36,6 +38,47 @@ pub(super) async fn freeze(stage: &mut Stage, a_while: Duration) -> Result<()> {
     stage.doorcast.signal("STOP");
     sleep(a_while * 3).await;
     stage.doorcast.signal("CONT");
+    Ok(())
+}
+
+/// The server gives the connection up, with an event of over 16 MB half sent.
+pub(super) async fn stuck(stage: &mut Stage, a_while: Duration) -> Result<()> {
+    let mut conn = stage.admin().await?;
+    let before: Option<u32> = conn.query_first("SELECT @@GLOBAL.net_write_timeout").await?;
+    let before = before.context("no net_write_timeout")?;
+    conn.query_drop("SET GLOBAL net_write_timeout = 1").await?;
+    kill_connections(stage, "Binlog Dump").await?;
+    stage.all_have_a_row().await?;
+    stage.doorcast.signal("STOP");
+    large_event(&mut conn).await?;
+    sleep(Duration::from_millis(1200) + a_while).await;
+    stage.doorcast.signal("CONT");
+    conn.query_drop(format!("SET GLOBAL net_write_timeout = {before}")).await?;
+    conn.disconnect().await?;
+    Ok(())
+}
+
+/// doorcast says that it is damaged, and that the one before may be put in its place.
+pub(super) async fn torn_checkpoint(stage: &mut Stage, random: &mut fastrand::Rng) -> Result<()> {
+    let checkpoint = stage.doorcast.checkpoint();
+    let mut previous = checkpoint.clone().into_os_string();
+    previous.push(".prev");
+    let has_previous = async {
+        while !fs::exists(&previous)? {
+            sleep(Duration::from_millis(20)).await;
+        }
+        Ok::<(), std::io::Error>(())
+    };
+    timeout(Duration::from_secs(5), has_previous).await.context("no checkpoint before the last")??;
+    stage.doorcast.kill().await;
+    let whole = fs::read(&checkpoint)?;
+    let kept = random.usize(0..whole.len());
+    fs::write(&checkpoint, &whole[..kept])?;
+    stage.timeline.note(&format!("the checkpoint is cut from {} to {kept} bytes", whole.len()));
+    let status = stage.doorcast.start_in_vain().await;
+    ensure!(status.code() == Some(3), "doorcast ended with {status} on a torn checkpoint");
+    fs::rename(&previous, &checkpoint)?;
+    stage.start_doorcast_again().await;
     Ok(())
 }
 
@@ -104,7 +147,7 @@ pub(super) async fn descriptors(
         clients.push(client);
     }
     if random.bool() {
-        super::inject::kill_connections(stage, "").await?;
+        kill_connections(stage, "").await?;
     }
     sleep(Duration::from_secs(1) + a_while).await;
     limit(stage, &before)?;

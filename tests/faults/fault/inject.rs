@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use mysql_async::prelude::Queryable;
 
-use super::{Fault, doorcast, keys, link, rights, server, table};
+use super::{Fault, doorcast, foreign, keys, latecomers, link, rights, server, settings, table};
 use crate::{stage::Stage, swipes::Format};
 
 impl Fault {
@@ -16,6 +16,8 @@ impl Fault {
             Fault::DoorcastKill => doorcast::kill(stage, a_while).await,
             Fault::DoorcastStop => doorcast::restart(stage, a_while).await,
             Fault::DoorcastFreeze => doorcast::freeze(stage, a_while).await,
+            Fault::DoorcastStuck => doorcast::stuck(stage, a_while).await,
+            Fault::TornCheckpoint => doorcast::torn_checkpoint(stage, random).await,
             Fault::ServerRestart => stage.server.restart().await,
             Fault::ServerKill => server::kill(stage).await,
             Fault::ServerFreeze => server::freeze(stage, a_while).await,
@@ -25,6 +27,7 @@ impl Fault {
             Fault::Reset => server::reset(stage, a_while).await,
             Fault::HalfOpen => link::half_open(stage).await,
             Fault::HalfOpenStatement => link::half_open_statement(stage, a_while).await,
+            Fault::Dropped => link::dropped(stage, a_while).await,
             Fault::LinkCut => link::cut(stage, a_while, random).await,
             Fault::SlowLink => link::slow(stage, a_while, random).await,
             Fault::ClientCut => link::cut_clients(stage, a_while, random).await,
@@ -45,8 +48,20 @@ impl Fault {
             Fault::Password => rights::change_password(stage, a_while).await,
             Fault::Xa => table::xa(stage, a_while, random).await,
             Fault::Alter => table::alter(stage, a_while, random).await,
+            Fault::Convert => table::convert(stage, a_while, random).await,
+            Fault::KeyType => table::key_type(stage, a_while).await,
+            Fault::Metadata => settings::row_metadata(stage, a_while).await,
+            Fault::Modes => settings::modes(stage, a_while, random).await,
+            Fault::Clock => {
+                table::format(stage, Format::HourAgo, a_while).await?;
+                table::format(stage, Format::HourAhead, a_while).await
+            }
+            Fault::LargeTransaction => foreign::large_transaction(stage, a_while).await,
+            Fault::OtherTables => foreign::other_tables(stage, a_while, random).await,
+            Fault::FarBehind => latecomers::far_behind(stage, a_while, random).await,
             Fault::Unlogged => table::unlogged(stage, random).await,
             Fault::Archive => keys::archive(stage, a_while).await,
+            Fault::Recreate => keys::rename_then_create(stage, a_while).await,
             Fault::Truncate => keys::truncate(stage, a_while).await,
             Fault::Drop => keys::drop_and_create(stage, a_while).await,
             Fault::PowerLoss => server::power_loss(stage, random).await,

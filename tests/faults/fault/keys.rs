@@ -13,8 +13,7 @@ use crate::stage::Stage;
 
 /// As sites do it every month.
 pub(super) async fn archive(stage: &mut Stage, a_while: Duration) -> Result<()> {
-    static NEXT: AtomicU32 = AtomicU32::new(1);
-    let archive = format!("archive_{}", NEXT.fetch_add(1, Relaxed));
+    let archive = new_name();
     let mut conn = stage.admin().await?;
     conn.query_drop("CREATE TABLE vdooropen_new LIKE vdooropen").await?;
     stage.timeline.note(&format!("the table becomes {archive}"));
@@ -23,6 +22,26 @@ pub(super) async fn archive(stage: &mut Stage, a_while: Duration) -> Result<()> 
     stage.remember(&archive).await?;
     sleep(a_while).await;
     Ok(())
+}
+
+/// The same in two statements, and inserts fail meanwhile.
+pub(super) async fn rename_then_create(stage: &mut Stage, a_while: Duration) -> Result<()> {
+    let archive = new_name();
+    let mut conn = stage.admin().await?;
+    stage.timeline.note(&format!("the table becomes {archive}"));
+    conn.query_drop(format!("RENAME TABLE vdooropen TO {archive}")).await?;
+    sleep(a_while / 4).await;
+    conn.query_drop(format!("CREATE TABLE vdooropen LIKE {archive}")).await?;
+    conn.disconnect().await?;
+    stage.remember(&archive).await?;
+    sleep(a_while).await;
+    Ok(())
+}
+
+/// Of a table that is renamed away.
+fn new_name() -> String {
+    static NEXT: AtomicU32 = AtomicU32::new(1);
+    format!("archive_{}", NEXT.fetch_add(1, Relaxed))
 }
 
 /// What is committed between the reading and the end of the table, the binlog alone knows.

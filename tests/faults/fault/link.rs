@@ -16,6 +16,15 @@ pub(super) async fn half_open(stage: &mut Stage) -> Result<()> {
     Ok(())
 }
 
+/// For longer than doorcast waits for a heartbeat, so that it connects anew, in vain. In the end what was sent
+/// comes through, as when the packets are sent again.
+pub(super) async fn dropped(stage: &mut Stage, a_while: Duration) -> Result<()> {
+    stage.link.set_for_all(Way::Stalled);
+    sleep(Duration::from_millis(1600) + a_while * 2).await;
+    stage.link.set_for_all(Way::Open);
+    Ok(())
+}
+
 /// In the middle of reading the table.
 pub(super) async fn half_open_statement(stage: &mut Stage, a_while: Duration) -> Result<()> {
     stage.swipes.set_format(Format::Statement);

@@ -26,6 +26,14 @@ pub(super) async fn revoke(stage: &mut Stage, a_while: Duration, random: &mut fa
     Ok(())
 }
 
+/// `REVOKE` it `FROM` doorcast, or `GRANT` it `TO` it.
+pub(super) async fn replication(stage: &Stage, verb: &str, preposition: &str) -> Result<()> {
+    let mut conn = stage.admin().await?;
+    conn.query_drop(format!("{verb} REPLICATION SLAVE ON *.* {preposition} '{}'@'%'", stage.user)).await?;
+    conn.disconnect().await?;
+    Ok(())
+}
+
 pub(super) async fn change_password(stage: &mut Stage, a_while: Duration) -> Result<()> {
     set_password(stage, "another").await?;
     kill_connections(stage, "").await?;
@@ -33,7 +41,7 @@ pub(super) async fn change_password(stage: &mut Stage, a_while: Duration) -> Res
     set_password(stage, servers::PASSWORD).await
 }
 
-async fn set_password(stage: &Stage, password: &str) -> Result<()> {
+pub(super) async fn set_password(stage: &Stage, password: &str) -> Result<()> {
     let server = stage.server.binary();
     let user = format!("'{}'@'%'", stage.user);
     let old = server.flavour() == Flavour::MariaDb || server.version() < (5, 7, 6);

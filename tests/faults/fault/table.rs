@@ -6,7 +6,7 @@ use std::{
 };
 
 use ::doorcast::demo::binary::Flavour;
-use anyhow::Result;
+use anyhow::{Context, Result};
 use mysql_async::{Conn, prelude::Queryable};
 use tokio::time::{Instant, sleep};
 
@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// Whoever inserts by hand goes through this door.
-const BY_HAND: u32 = 997;
+pub(super) const BY_HAND: u32 = 997;
 
 /// Two of the four sessions log in another way for a while.
 pub(super) async fn format(stage: &mut Stage, format: Format, a_while: Duration) -> Result<()> {
@@ -91,12 +91,12 @@ pub(super) async fn alter(stage: &mut Stage, a_while: Duration, random: &mut fas
     let since = Instant::now();
     let mut conn = stage.admin().await?;
     conn.query_drop("ALTER TABLE vdooropen ADD COLUMN note VARCHAR(20) NOT NULL DEFAULT 'none'").await?;
-    insert_noted(stage, &mut conn, random).await?;
+    insert_noted(stage, &mut conn, "note", random).await?;
     sleep(a_while / 2).await;
     conn.query_drop("ALTER TABLE vdooropen MODIFY note VARCHAR(300) NOT NULL DEFAULT 'none'").await?;
-    insert_noted(stage, &mut conn, random).await?;
+    insert_noted(stage, &mut conn, "note", random).await?;
     conn.query_drop("ALTER TABLE vdooropen MODIFY doorno BIGINT NOT NULL").await?;
-    insert_noted(stage, &mut conn, random).await?;
+    insert_noted(stage, &mut conn, "note", random).await?;
     sleep(a_while / 2).await;
     conn.query_drop("ALTER TABLE vdooropen DROP COLUMN note").await?;
     conn.query_drop("ALTER TABLE vdooropen MODIFY doorno INT NOT NULL").await?;
@@ -107,9 +107,51 @@ pub(super) async fn alter(stage: &mut Stage, a_while: Duration, random: &mut fas
     Ok(())
 }
 
-async fn insert_noted(stage: &Stage, conn: &mut Conn, random: &mut fastrand::Rng) -> Result<()> {
+/// A column with Chinese text comes, the table becomes gbk and utf8mb4, and all that goes again.
+pub(super) async fn convert(stage: &mut Stage, a_while: Duration, random: &mut fastrand::Rng) -> Result<()> {
+    let since = Instant::now();
+    let mut conn = stage.admin().await?;
+    let collation: Option<String> = conn
+        .query_first(
+            "SELECT table_collation FROM information_schema.tables \
+             WHERE table_schema = DATABASE() AND table_name = 'vdooropen'",
+        )
+        .await?;
+    let collation = collation.context("no collation")?;
+    let (set, _) = collation.split_once('_').context("a collation without a set")?;
+    conn.query_drop(
+        "ALTER TABLE vdooropen ADD COLUMN note VARCHAR(20) CHARACTER SET gbk NOT NULL DEFAULT 'none'",
+    )
+    .await?;
+    insert_noted(stage, &mut conn, "门禁", random).await?;
+    for set in ["utf8mb4", "gbk", "utf8mb4"] {
+        sleep(a_while / 4).await;
+        conn.query_drop(format!("ALTER TABLE vdooropen CONVERT TO CHARACTER SET {set}")).await?;
+        insert_noted(stage, &mut conn, "门禁", random).await?;
+    }
+    conn.query_drop("ALTER TABLE vdooropen DROP COLUMN note").await?;
+    conn.query_drop(format!("ALTER TABLE vdooropen CONVERT TO CHARACTER SET {set} COLLATE {collation}"))
+        .await?;
+    conn.disconnect().await?;
+    stage.all_have_a_row().await?;
+    stage.swipes.noted_since(since);
+    Ok(())
+}
+
+/// As it is done when keys come to their end.
+pub(super) async fn key_type(stage: &mut Stage, a_while: Duration) -> Result<()> {
+    let mut conn = stage.admin().await?;
+    for key in ["BIGINT", "INT UNSIGNED", "INT"] {
+        conn.query_drop(format!("ALTER TABLE vdooropen MODIFY vid {key} NOT NULL AUTO_INCREMENT")).await?;
+        sleep(a_while / 2).await;
+    }
+    conn.disconnect().await?;
+    Ok(())
+}
+
+async fn insert_noted(stage: &Stage, conn: &mut Conn, word: &str, random: &mut fastrand::Rng) -> Result<()> {
     let card = new_card(random);
-    let note = format!("note {}", random.u32(..));
+    let note = format!("{word} {}", random.u32(..));
     conn.query_drop(format!(
         "INSERT INTO vdooropen (doorno, rfsim, optime, ynopen, note) VALUES \
          ({BY_HAND}, '{}', '20261120 071500', 'N', '{note}')",
