@@ -6,7 +6,13 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 use tokio::time::sleep;
 use tracing::{debug, info, warn};
 
-use super::{Ahead, Follower, ended::Ended, sample, seed::rows_with, sighted::REMOVED};
+use super::{
+    Ahead, Follower,
+    ended::Ended,
+    lost::{REMOVED_AFTER_A_CRASH, REMOVED_WITH_THE_TABLE, UNLOGGED_REMOVED},
+    sample,
+    seed::rows_with,
+};
 use crate::{
     feed::Row,
     id::Key,
@@ -222,14 +228,13 @@ impl Follower {
         let by_statements = self.looks.give_up();
         let end_lost = std::mem::take(&mut self.end_lost);
         if by_statements || unlogged || end_lost {
-            let reason = if by_statements {
-                REMOVED
+            self.rows_may_be_missing(if by_statements {
+                &REMOVED_WITH_THE_TABLE
             } else if unlogged {
-                "rows were not in the binlog, and removed before they could be read"
+                &UNLOGGED_REMOVED
             } else {
-                "the server crashed, and rows that its binlog lost were perhaps removed before they could be read"
-            };
-            self.rows_may_be_missing(reason);
+                &REMOVED_AFTER_A_CRASH
+            });
         }
         self.feed.begin_epoch(self.keys.epoch());
         info!(epoch = self.keys.epoch(), reason, "keys start over");

@@ -2,7 +2,11 @@
 
 use tracing::{info, warn};
 
-use super::{Follower, OnLostPosition, ended::Ended};
+use super::{
+    Follower, OnLostPosition,
+    ended::Ended,
+    lost::{FROM_NOW_REMEDY, REPLACED_UNSEEN},
+};
 use crate::{
     link::{Server, binlog_end},
     table::Table,
@@ -41,7 +45,8 @@ impl Follower {
                 self.catch_up(table, server).await?;
             }
             OnLostPosition::Now => {
-                warn!(%position, reason, now = %end, "the position is lost, going on from now");
+                let remedy = FROM_NOW_REMEDY;
+                warn!(%position, reason, now = %end, remedy, "the position is lost, going on from now");
                 self.gap(format!("the binlog position was lost: {reason}"));
                 if let Some(greatest) = table.greatest_key().await? {
                     self.keys.set_older_through(greatest);
@@ -64,7 +69,7 @@ impl Follower {
             // Another life of the table, for instance a restored backup: no key says what is missing.
             self.end_lost = false;
             self.begin_epoch("the table does not have the rows that were told");
-            self.rows_may_be_missing("the table was replaced while the binlog position was lost");
+            self.rows_may_be_missing(&REPLACED_UNSEEN);
             if let Some(greatest) = table.greatest_key().await? {
                 self.keys.set_older_through(greatest);
                 self.feed.mark_older(greatest);

@@ -17,6 +17,7 @@ mod failures;
 mod faults_found;
 mod follow;
 mod fuzz;
+mod gaps;
 mod hall;
 mod http;
 mod judge;

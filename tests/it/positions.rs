@@ -213,7 +213,8 @@ async fn a_table_that_was_replaced_while_the_position_was_lost_begins_an_epoch_w
         let answer: Value = serde_json::from_str(&answer.text().await.unwrap()).unwrap();
         assert_eq!(answer["epoch"], 2, "{kind}: {answer}");
         assert_eq!(answer["gap"]["after"], "1-3", "{kind}: {answer}");
-        assert_eq!(scene.status().await["breaks"], 1, "{kind}");
+        let reason = "the table was replaced while the binlog position was lost";
+        crate::gaps::is_said_once(&scene, reason).await;
     })
     .await;
 }

@@ -154,8 +154,13 @@ impl Doorcast {
 
     /// Its log so far.
     pub(crate) fn log(&self) -> String {
-        let lines: Vec<String> = self.log.0.borrow().iter().map(ToString::to_string).collect();
+        let lines: Vec<String> = self.lines().iter().map(ToString::to_string).collect();
         lines.join("\n")
+    }
+
+    /// The same, line by line.
+    pub(crate) fn lines(&self) -> Vec<Value> {
+        self.log.0.borrow().clone()
     }
 
     /// Waits until `path` answers with `status`, asking again as soon as it has answered otherwise.
