@@ -104,6 +104,11 @@ impl Table {
         &self.layout
     }
 
+    /// Of the schema as it was last read: another one means that the table was altered.
+    pub fn checksum(&self) -> u32 {
+        self.schema.checksum
+    }
+
     /// The database's name, as the server stores it and the binlog has it.
     pub fn database(&self) -> &str {
         &self.schema.database
