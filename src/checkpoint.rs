@@ -61,6 +61,9 @@ pub struct Checkpoint {
     /// Of the last rows, to know the table again by.
     #[serde(default)]
     pub sample: Option<Sample>,
+    /// A checksum of the layout that the table had at `position`; `None` where that is not known.
+    #[serde(default)]
+    pub layout: Option<u32>,
     /// When this was written, in Unix milliseconds.
     pub saved_at_ms: u64,
     /// Nothing was told after this: the process ended in good order.
@@ -369,6 +372,7 @@ pub(crate) mod tests {
                 certain: false,
             }],
             replica_id: 1 << 31,
+            layout: Some(7),
             saved_at_ms: 1_700_000_000_000,
             at_rest: true,
             starts_in_vain: 2,

@@ -4,7 +4,7 @@
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use tokio::time::sleep;
-use tracing::{debug, info, warn};
+use tracing::{debug, info};
 
 use super::{
     Ahead, Follower,
@@ -18,7 +18,7 @@ use crate::{
     id::Key,
     link::Server,
     row::EncodedRow,
-    table::{SchemaError, Table},
+    table::Table,
     tail::{Commit, Expected, Reread, TableChange, Tail, position::FileOffset},
 };
 
@@ -55,11 +55,11 @@ impl Follower {
     ) -> Result<(), Ended> {
         // Whatever can fail comes before anything is told.
         if let Some(change) = commit.change {
-            self.table_changed(change, tail, table).await?;
+            self.table_changed(change, tail, server, table).await?;
         }
         if commit.reread == Some(Reread::Layout) {
             // Perhaps the statement that changed it did not name the table.
-            self.reload(tail, table).await?;
+            self.reload(TableChange::Swapped, tail, server, table).await?;
         }
         if !commit.rows.is_empty() {
             if self.looks.has_unlooked(self.sighted.is_some()) {
@@ -245,16 +245,17 @@ impl Follower {
         &mut self,
         change: TableChange,
         tail: &mut Tail,
+        server: &Server,
         table: &mut Table,
     ) -> Result<(), Ended> {
-        if !self.reload(tail, table).await? && change != TableChange::Emptied {
+        if !self.reload(change, tail, server, table).await? && change != TableChange::Emptied {
             return Ok(());
         }
         if self.keys.greatest().is_none() {
             return Ok(());
         }
         match change {
-            TableChange::Layout => debug!("the table's layout was read again"),
+            TableChange::Layout => {}
             TableChange::Counter => {
                 if !self.has_told_rows(table).await? {
                     self.tell_sighted().await;
@@ -273,23 +274,6 @@ impl Follower {
             }
         }
         Ok(())
-    }
-
-    /// Reads the layout again. `false` if the table can't be read for now: dropped or renamed away, and
-    /// whatever comes under the name will say so itself.
-    async fn reload(&mut self, tail: &mut Tail, table: &mut Table) -> Result<bool, Ended> {
-        match table.reload().await {
-            Ok(()) => {
-                tail.set_layout(Arc::clone(table.layout()));
-                self.feed.set_columns(Arc::clone(table.layout().names()));
-                Ok(true)
-            }
-            Err(err @ SchemaError::Server(_)) => Err(err.into()),
-            Err(err) => {
-                warn!(error = %err, "the table can't be read for now");
-                Ok(false)
-            }
-        }
     }
 }
 

@@ -9,6 +9,7 @@ mod ended;
 mod history;
 mod holes;
 mod keys;
+mod layouts;
 mod looks;
 mod lost;
 mod news;
@@ -118,6 +119,8 @@ pub struct Follower {
     position: Option<Position>,
     keys: Keys,
     ahead: Ahead,
+    /// A checksum of the table's layout, and where the first row image stands that is certain to have it.
+    layout: Option<(u32, FileOffset)>,
     looks: Looks,
     /// What the last look saw, until that is settled.
     sighted: Option<Sighted>,
@@ -193,6 +196,7 @@ impl Follower {
             position: None,
             keys: Keys::new(1, capacity),
             ahead: Ahead::default(),
+            layout: None,
             looks: Looks::default(),
             sighted: None,
             prepared: Prepared::default(),
@@ -226,7 +230,9 @@ impl Follower {
     }
 
     fn resume(&mut self, checkpoint: Checkpoint, capacity: usize) -> Result<(), FollowError> {
-        self.position = Some(checkpoint.position.parse().map_err(FollowError::Configuration)?);
+        let position: Position = checkpoint.position.parse().map_err(FollowError::Configuration)?;
+        self.layout = checkpoint.layout.map(|layout| (layout, position.at.clone()));
+        self.position = Some(position);
         self.told_is_known = checkpoint.at_rest;
         if !checkpoint.at_rest {
             self.vain = Vain::after(&checkpoint, now_ms());
@@ -342,6 +348,7 @@ impl Follower {
             prepared: self.prepared.saved(),
             replica_id: self.replica_id,
             sample: self.sample(),
+            layout: self.layout_at(&position.at),
             saved_at_ms,
             at_rest: false,
             starts_in_vain: self.vain.starts(),

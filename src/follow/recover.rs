@@ -33,6 +33,9 @@ impl Follower {
             )));
         }
         let end = binlog_end(table.conn(), server).await?;
+        // The binlog says nothing of what changed before its end.
+        table.reload().await?;
+        self.layout = None;
         match self.settings.on_lost_position {
             OnLostPosition::Fail => {
                 return Err(Ended::Fatal(format!(

@@ -194,6 +194,7 @@ mod tests {
             read_ahead: None,
             prepared: vec![],
             replica_id: 1,
+            layout: None,
             saved_at_ms: 0,
             at_rest: false,
             starts_in_vain: 0,

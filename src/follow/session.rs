@@ -59,7 +59,7 @@ impl Follower {
             let lost = if self.vain.is_enough() {
                 ReadError::Lost("doorcast ended again and again while it read what comes there".into())
             } else {
-                match self.open_tail(&server, &start, &table).await {
+                match self.open_tail_with_layout(&server, &start, &mut table).await {
                     Ok(tail) => self.read(tail, &server, &mut table, &end.at, backoff).await,
                     Err(err) => err,
                 }
@@ -167,7 +167,25 @@ impl Follower {
         Ok(start)
     }
 
-    async fn open_tail(&mut self, server: &Server, start: &Start, table: &Table) -> Result<Tail, ReadError> {
+    async fn open_tail_with_layout(
+        &mut self,
+        server: &Server,
+        start: &Start,
+        table: &mut Table,
+    ) -> Result<Tail, ReadError> {
+        let from = self.layout_from(server, start, table).await?;
+        let mut tail = self.open_tail(server, start, table).await?;
+        tail.set_layout(Arc::clone(table.layout()), from.clone());
+        self.layout = Some((table.checksum(), from));
+        Ok(tail)
+    }
+
+    pub(super) async fn open_tail(
+        &mut self,
+        server: &Server,
+        start: &Start,
+        table: &Table,
+    ) -> Result<Tail, ReadError> {
         if let Start::File { at, .. } = start
             && at.offset > LARGEST_OFFSET
         {
@@ -367,7 +385,7 @@ impl Follower {
         });
     }
 
-    fn explain(&mut self, err: TailError) -> ReadError {
+    pub(super) fn explain(&mut self, err: TailError) -> ReadError {
         if err.unreadable_behind().is_some_and(|at| self.is_unreadable(at)) {
             return ReadError::Lost(chain(&err));
         }

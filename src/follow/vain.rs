@@ -102,6 +102,7 @@ mod tests {
             read_ahead: None,
             prepared: vec![],
             replica_id: 1,
+            layout: None,
             sample: None,
             saved_at_ms: now_ms,
             at_rest: false,

@@ -104,6 +104,11 @@ impl Table {
         &self.layout
     }
 
+    /// Of the schema as it was last read: another one means that the table was altered.
+    pub fn checksum(&self) -> u32 {
+        self.schema.checksum
+    }
+
     /// The database's name, as the server stores it and the binlog has it.
     pub fn database(&self) -> &str {
         &self.schema.database
@@ -180,6 +185,9 @@ impl Table {
 
     async fn rows(&mut self, sql: String, params: Params) -> Result<Vec<EncodedRow>, TableError> {
         let mut stream = answer(self.conn.exec_iter(sql, params)).await?;
+        if !has_collations_of(&self.layout, stream.columns_ref()) {
+            return Err(TableError::LayoutChanged(None));
+        }
         let mut rows = Vec::new();
         let mut bytes = 0;
         while let Some(row) = answer(stream.next()).await? {
@@ -219,6 +227,17 @@ impl Sql {
             greatest: format!("SELECT {key} FROM {table} ORDER BY {key} DESC LIMIT 1"),
         }
     }
+}
+
+/// Whether the text of an answer is in the layout's character sets, as far as both say so: text comes as it is stored.
+fn has_collations_of(layout: &Layout, answered: &[mysql_async::Column]) -> bool {
+    let is_text = |kind: &Kind| {
+        matches!(kind, Kind::Text { .. } | Kind::JsonText { .. } | Kind::Enum { .. } | Kind::Set { .. })
+    };
+    layout.columns().iter().zip(answered).all(|(column, answered)| {
+        !is_text(&column.kind)
+            || column.collation.is_none_or(|collation| collation == answered.character_set())
+    })
 }
 
 /// The least and the greatest key that the column's type has.

@@ -18,6 +18,8 @@ pub struct Schema {
     pub table: String,
     /// Of its rows.
     pub layout: Layout,
+    /// Of all that says how the rows are laid out: another one means that the table was altered.
+    pub checksum: u32,
 }
 
 /// Why the layout can't be read. All but [`SchemaError::Server`] need a person.
@@ -123,7 +125,8 @@ pub(super) async fn read(
         database: database.clone(),
         table: table.clone(),
     })?;
-    Ok(Schema { database, table, layout })
+    let checksum = checksum(&described, &layout);
+    Ok(Schema { database, table, layout, checksum })
 }
 
 /// The names as the server stores them.
@@ -178,6 +181,23 @@ struct Described {
     collation: Option<u16>,
     /// MariaDB's JSON.
     json_check: bool,
+}
+
+/// See [`Schema::checksum`].
+fn checksum(described: &[Described], layout: &Layout) -> u32 {
+    let mut hasher = crc32fast::Hasher::new();
+    let mut add = |text: &str| {
+        hasher.update(text.as_bytes());
+        hasher.update(b"\0");
+    };
+    add(&layout.key_column().name);
+    for Described { name, column_type, nullable, charset, json_check, .. } in described {
+        add(name);
+        add(column_type);
+        add(charset.as_deref().unwrap_or_default());
+        add(&format!("{nullable} {json_check}"));
+    }
+    hasher.finalize()
 }
 
 async fn describe(conn: &mut Conn, database: &str, table: &str) -> Result<Vec<Described>, SchemaError> {

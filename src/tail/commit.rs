@@ -71,6 +71,8 @@ pub enum Reread {
     XaCommit,
     /// The row image has another layout than the table.
     Layout,
+    /// The table was altered later, and nobody knows what it was like when the row image was written.
+    Altered,
     /// The row image is partial or malformed.
     Image,
     /// An event type that is not known inside a transaction.
@@ -93,6 +95,7 @@ impl Reread {
             Reread::OtherStatement => "a statement on another table was logged as text",
             Reread::XaCommit => "an XA transaction committed",
             Reread::Layout => "a row image has another layout than the table",
+            Reread::Altered => "the table was altered after a row image was written",
             Reread::Image => "a row image is partial or malformed",
             Reread::UnknownEvent => "an unknown event stood in a transaction",
             Reread::Rollback => "a transaction was rolled back in part",

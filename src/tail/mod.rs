@@ -316,9 +316,9 @@ impl Tail {
         self.assembler.take_cut_off()
     }
 
-    /// Decodes by another layout from here on.
-    pub fn set_layout(&mut self, layout: Arc<Layout>) {
-        self.assembler.set_layout(layout);
+    /// Decodes by another layout, which row images are certain to have from `from` on.
+    pub fn set_layout(&mut self, layout: Arc<Layout>, from: FileOffset) {
+        self.assembler.set_layout(layout, from);
     }
 
     /// Ends the stream, so that the server ends its side at once.

@@ -69,6 +69,8 @@ pub(super) struct Assembler {
     database: String,
     table: String,
     layout: Arc<Layout>,
+    /// Where the first row image stands that is certain to have it.
+    layout_from: FileOffset,
     at: FileOffset,
     /// When the file began, in Unix seconds, once its first event has been read.
     began: Option<u32>,
@@ -97,6 +99,7 @@ impl Assembler {
             database: name.database,
             table: name.table,
             layout,
+            layout_from: FileOffset::unknown(),
             at,
             began: None,
             ended: false,
@@ -128,9 +131,10 @@ impl Assembler {
         std::mem::take(&mut self.cut_off)
     }
 
-    /// Decodes by another layout from here on.
-    pub(super) fn set_layout(&mut self, layout: Arc<Layout>) {
+    /// Decodes by another layout, which row images are certain to have from `from` on. Those before it are not decoded.
+    pub(super) fn set_layout(&mut self, layout: Arc<Layout>, from: FileOffset) {
         self.layout = layout;
+        self.layout_from = from;
         self.tables.clear();
     }
 
@@ -252,6 +256,10 @@ impl Assembler {
     ) -> Result<(), Malformed> {
         let id = table_id(event.data())?;
         let Some(role) = self.tables.get_mut(&id) else { return Ok(()) };
+        if matches!(role, Role::Followed) && !self.at.reaches(&self.layout_from) {
+            self.read_by_table(Reread::Altered, event, table_map(id));
+            return Ok(());
+        }
         if matches!(role, Role::Followed) {
             *role = match table_map(id).map(|table_map| self.layout.image(table_map)) {
                 Some(Ok(image)) => Role::Decoded(Box::new(image)),

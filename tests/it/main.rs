@@ -3,6 +3,7 @@
 // Tests fail by panicking, their helpers too.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
+mod altered;
 mod binlog;
 mod blocked;
 mod browser;
