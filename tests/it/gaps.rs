@@ -81,7 +81,7 @@ fn many(door: u32) -> String {
 async fn rows_of_statements_that_went_with_the_table_are_said_to_be_missing() {
     each_kind(async |kind| {
         for removal in REMOVALS {
-            for (next, ends) in [(0, false), (0, true)] {
+            for (next, ends) in [(0, false), (3, false), (3, true)] {
                 are_said_to_be_missing(kind, removal, next, ends).await;
             }
         }
