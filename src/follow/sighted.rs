@@ -114,7 +114,7 @@ impl Follower {
         Ok(())
     }
 
-    /// Tells rows whose keys are known.
+    /// Tells rows whose keys are known, if they can only be those that were inserted under them.
     async fn tell_named(&mut self, server: &Server, table: &mut Table) -> Result<(), Ended> {
         let mut named: Vec<Key> = self.looks.open_keys().filter(|key| self.keys.is_news(*key)).collect();
         named.sort_unstable();
@@ -122,10 +122,19 @@ impl Follower {
         let committed_ms = self.looks.committed_ms();
         for piece in named.chunks(BATCH) {
             let rows = self.rows_sighted(piece, table).await?;
+            if !rows.is_empty() && !self.is_table_of_what_was_told(table).await? {
+                break; // until the binlog has been read as far as the table
+            }
             self.tell_ahead(rows, server, table, Some(committed_ms)).await?;
         }
         self.named_were_seen();
         Ok(())
+    }
+
+    /// Whether it still is, now that rows have been read from it. The binlog may be about to say that another stands
+    /// under the name, whose rows have the same keys.
+    async fn is_table_of_what_was_told(&mut self, table: &mut Table) -> Result<bool, Ended> {
+        Ok(!self.is_another_table(table).await? && self.is_same_table(table).await?)
     }
 
     fn named_were_seen(&mut self) {

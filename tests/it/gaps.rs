@@ -5,8 +5,8 @@ use serde_json::Value;
 
 use crate::{
     proxy::Way,
-    recovery::purge,
-    scene::{Scene, swipe},
+    recovery::{purge, reset_binlog},
+    scene::{Scene, swipe, url},
     servers::each_kind,
 };
 
@@ -81,7 +81,7 @@ fn many(door: u32) -> String {
 async fn rows_of_statements_that_went_with_the_table_are_said_to_be_missing() {
     each_kind(async |kind| {
         for removal in REMOVALS {
-            for (next, ends) in [(0, false), (0, true)] {
+            for (next, ends) in [(0, false), (3, false), (3, true)] {
                 are_said_to_be_missing(kind, removal, next, ends).await;
             }
         }
@@ -192,6 +192,37 @@ async fn going_on_from_now_says_what_is_missing() {
         scene.doorcast.answers("/readyz", 200).await;
         let came = is_told_once(&mut scene, "1-1", "the binlog position was lost: ").await;
         assert!(came.is_empty(), "{kind}: {came:?}");
+    })
+    .await;
+}
+
+/// The rows before the reset have been told.
+#[tokio::test]
+async fn going_on_from_now_behind_a_reset_while_it_runs_says_what_is_missing() {
+    each_kind(async |kind| {
+        let mut scene = Scene::start(kind, &[], &["--on-lost-position", "now"]).await;
+        begin(&mut scene).await;
+        scene.sql(&[reset_binlog(kind), &swipe(2)]).await;
+        scene.doorcast.logged("the position is lost, going on from now").await;
+        scene.doorcast.answers("/readyz", 200).await;
+        let came = is_told_once(&mut scene, "1-1", "the binlog position was lost: ").await;
+        assert!(came.is_empty(), "{kind}: {came:?}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_reset_while_it_runs_ends_the_process_if_that_is_wanted() {
+    each_kind(async |kind| {
+        let mut scene = Scene::start(kind, &[], &["--on-lost-position", "fail"]).await;
+        begin(&mut scene).await;
+        scene.sql(&[reset_binlog(kind), &swipe(2)]).await;
+        assert_eq!(scene.doorcast.ended().await.code(), Some(3), "{kind}");
+        scene.doorcast.logged_error("Start with --on-lost-position catch-up").await;
+        scene.doorcast.replace_arguments(&["--db", &url(&scene.server)]);
+        scene.doorcast.start_again().await;
+        let (rows, _scene) = scene.every_row_of_the_table_came_once().await;
+        assert_eq!(rows.len(), 3, "{kind}");
     })
     .await;
 }

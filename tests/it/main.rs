@@ -40,4 +40,5 @@ mod screen_page;
 mod second_opinion;
 mod servers;
 mod site;
+mod statements;
 mod table;

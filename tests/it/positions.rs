@@ -1,5 +1,7 @@
 //! Where reading goes on: by place, by GTID, or by the table when neither means the same any more.
 
+use std::fs::File;
+
 use doorcast::checkpoint::{Checkpoint, CheckpointFile};
 use mysql_async::prelude::Queryable;
 use serde_json::Value;
@@ -307,6 +309,33 @@ async fn a_row_under_a_key_given_out_again_is_told_though_an_earlier_one_committ
         scene.sql(&[ahead, &swipe(1), "SET timestamp = DEFAULT", &swipe(2), &swipe(3)]).await;
         scene.read(3).await;
         given_out_again(&mut scene, &proxy, 3).await;
+    })
+    .await;
+}
+
+/// The end of the binlog had come to us, but not to the disk when the server lost power; the rows had.
+#[tokio::test]
+async fn a_position_behind_the_end_that_the_server_lost_is_made_up_for_from_the_table() {
+    each_kind(async |kind| {
+        let mut scene = Scene::start(kind, &[], &[]).await;
+        scene.sql(&[&swipe(1), &swipe(2)]).await;
+        let (file, end) = position(&scene.server, &mut scene.conn).await;
+        scene.sql(&[&swipe(3), &swipe(4)]).await;
+        scene.read(4).await;
+        assert!(scene.doorcast.stop().await.success());
+        // Not told by anybody yet. InnoDB's log is written up to here: what it has prepared and the binlog does not have
+        // is rolled back.
+        scene.sql(&[&swipe(5), "SET sql_log_bin=0", "CREATE TABLE other (id INT PRIMARY KEY)"]).await;
+        scene.server.kill();
+        let binlog = scene.server.data().join(file);
+        File::options().write(true).open(binlog).unwrap().set_len(end).unwrap();
+        scene.server.start_again().await.unwrap();
+        scene.doorcast.start_again().await;
+        scene.doorcast.logged("read the missing rows from the table").await;
+        scene.reconnect().await;
+        scene.read(5).await;
+        let (rows, _scene) = scene.every_row_of_the_table_came_once().await;
+        assert_eq!(rows.len(), 6, "{kind}");
     })
     .await;
 }

@@ -146,10 +146,12 @@ impl Doorcast {
         self.log.wait_for(|line| line["message"].as_str() == Some(message)).await
     }
 
-    /// Waits until the log has a line whose `error` has this text in it, or whose `reason` has.
+    /// Waits until the log has a line whose `error` has this text in it, or whose `reason` has, or the message of a
+    /// process that ends.
     pub(crate) async fn logged_error(&self, text: &str) {
         let says = |value: &Value| value.as_str().is_some_and(|value| value.contains(text));
-        self.log.wait_for(|line| says(&line["error"]) || says(&line["reason"])).await;
+        let is_last = |line: &Value| line["level"] == "ERROR" && says(&line["message"]);
+        self.log.wait_for(|line| says(&line["error"]) || says(&line["reason"]) || is_last(line)).await;
     }
 
     /// Its log so far.

@@ -69,37 +69,6 @@ async fn rows_of_statements_arrive_by_way_of_the_table() {
     .await;
 }
 
-/// Nothing else comes that would wake a look at the table for them.
-#[tokio::test]
-async fn rows_of_statements_that_do_not_name_the_table_arrive() {
-    each_kind(async |kind| {
-        let options = ["--binlog-format=STATEMENT", "--log-bin-trust-function-creators=1"];
-        let mut scene = Scene::start(kind, &options, &[]).await;
-        scene
-            .sql(&[
-                "CREATE TABLE gate (id INT PRIMARY KEY AUTO_INCREMENT, door INT)",
-                "CREATE VIEW doors_seen AS SELECT vid, doorno, rfsim, optime, ynopen FROM vdooropen",
-                "CREATE TRIGGER opened AFTER INSERT ON gate FOR EACH ROW \
-                 INSERT INTO vdooropen VALUES (NULL, NEW.door, '00A2', 't', 'Y')",
-                "CREATE FUNCTION swiped(door INT) RETURNS INT NOT DETERMINISTIC MODIFIES SQL DATA BEGIN \
-                 INSERT INTO vdooropen VALUES (NULL, door, '00A3', 't', 'Y'); RETURN 1; END",
-            ])
-            .await;
-        let statements = [
-            "INSERT INTO gate (door) VALUES (1)",
-            "INSERT INTO doors_seen VALUES (NULL,2,'00A4','t','Y')",
-            "UPDATE gate SET door = swiped(3)",
-        ];
-        for (before, sql) in statements.iter().enumerate() {
-            scene.sql(&[sql]).await;
-            scene.read(before + 1).await;
-        }
-        let (rows, _scene) = scene.every_row_of_the_table_came_once().await;
-        assert_eq!(rows.len(), 4, "{kind}");
-    })
-    .await;
-}
-
 #[tokio::test]
 async fn rows_that_a_rollback_can_not_undo_arrive() {
     each_kind(async |kind| {
@@ -167,25 +136,6 @@ async fn load_data_arrives() {
             let (rows, _scene) = scene.every_row_of_the_table_came_once().await;
             assert_eq!(rows.len(), 301, "{kind} {format}");
         }
-    })
-    .await;
-}
-
-#[tokio::test]
-async fn a_session_that_switches_to_statements_loses_nothing() {
-    each_kind(async |kind| {
-        let mut scene = Scene::start(kind, &[], &[]).await;
-        scene
-            .sql(&[
-                &swipe(1),
-                "SET SESSION binlog_format=STATEMENT",
-                &swipe(2),
-                "SET SESSION binlog_format=ROW",
-                &swipe(3),
-            ])
-            .await;
-        let (rows, _scene) = scene.every_row_of_the_table_came_once().await;
-        assert_eq!(rows.len(), 4, "{kind}");
     })
     .await;
 }

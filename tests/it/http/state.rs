@@ -1,6 +1,10 @@
 //! `/livez`, `/readyz`, `/api/status` and `/metrics`.
 
-use doorcast::{feed::Limits, http::Settings, status::Link};
+use doorcast::{
+    feed::Limits,
+    http::Settings,
+    status::{Link, now_ms},
+};
 use serde_json::json;
 
 use super::{Answer, get_json};
@@ -40,29 +44,107 @@ async fn the_state_is_told_as_json() {
     assert_eq!((&feed["rows"], &feed["ready"]), (&json!(2), &json!(true)));
 }
 
-// Metrics are in Prometheus's format, without a value of any row.
+/// What `/metrics` says, without the help.
+async fn metrics(site: &Site) -> Vec<String> {
+    let answer = Answer::get(site, "/metrics").await;
+    assert_eq!(answer.header("content-type"), "text/plain; version=0.0.4; charset=utf-8");
+    assert_eq!(answer.header("cache-control"), "no-store");
+    answer.body.lines().filter(|line| !line.starts_with("# HELP doorcast_")).map(str::to_owned).collect()
+}
+
+// Metrics are in Prometheus's format, and each is the number that it is named after.
 #[tokio::test]
 async fn the_state_is_told_as_metrics() {
     let site = Site::start().await;
-    site.publish([300_005]);
-    site.status.rows.add(1);
-    site.status.update(|source| source.last_event_ms = Some(1_795_000_000_500));
-    let answer = Answer::get(&site, "/metrics").await;
-    assert_eq!(answer.header("content-type"), "text/plain; version=0.0.4; charset=utf-8");
-    for line in [
-        "# TYPE doorcast_rows_total counter",
-        "doorcast_rows_total 1",
-        "doorcast_link_state{state=\"following\"} 1",
-        "doorcast_link_state{state=\"blocked\"} 0",
-        "doorcast_last_event_timestamp_seconds 1795000000.5",
-        "doorcast_last_heartbeat_timestamp_seconds 0",
-        "doorcast_clients{kind=\"old_page\"} 0",
-        "doorcast_feed_rows 1",
+    site.publish([300_005, 300_006]);
+    site.feed.begin_epoch(2);
+    let status = &site.status;
+    for (counter, number) in [
+        (&status.rows, 11),
+        (&status.reconnects, 12),
+        (&status.gaps, 13),
+        (&status.undecodable, 14),
+        (&status.table_reads, 15),
+        (&status.unlogged, 16),
+        (&status.found_nothing, 17),
+        (&status.breaks, 18),
+        (&status.checkpoint_failures, 19),
     ] {
-        assert!(answer.body.lines().any(|it| it == line), "{line} is missing in\n{}", answer.body);
+        counter.add(number);
     }
-    for line in answer.body.lines().filter(|line| !line.starts_with('#')) {
-        let (name, value) = line.rsplit_once(' ').unwrap();
-        assert!(name.starts_with("doorcast_") && value.parse::<f64>().is_ok(), "{line}");
-    }
+    status.update(|source| {
+        source.last_event_ms = Some(1_795_000_000_500);
+        source.last_heartbeat_ms = Some(1_795_000_001_250);
+        source.checkpoint_saved_ms = Some(1_795_000_002_000);
+    });
+    let before = now_ms() as f64 / 1e3;
+    let mut events = Events::open(&site, "/events").await;
+    events.next().await.unwrap();
+    let lines = metrics(&site).await;
+    let value = |name: &str| -> f64 {
+        let line = lines.iter().find(|line| line.starts_with(&format!("doorcast_{name} "))).unwrap();
+        line.rsplit_once(' ').unwrap().1.parse().unwrap()
+    };
+    // What another run has others of.
+    assert!((before - value("start_time_seconds")).abs() < 60.0, "{lines:?}");
+    let bytes = get_json(&site, "/api/status").await["feed"]["bytes"].as_f64().unwrap();
+    assert!(bytes > 100.0, "{bytes}");
+    assert!(value("tasks") >= 2.0, "{lines:?}");
+    let varies = ["start_time_seconds", "tasks"].map(|name| format!("doorcast_{name} "));
+    let lines: Vec<&str> = lines.iter().map(|line| &**line).collect();
+    let lines: Vec<&str> =
+        lines.into_iter().filter(|line| !varies.iter().any(|name| line.starts_with(name))).collect();
+    let version = env!("CARGO_PKG_VERSION");
+    let expected = format!(
+        "# TYPE doorcast_build_info gauge
+doorcast_build_info{{version=\"{version}\"}} 1
+# TYPE doorcast_start_time_seconds gauge
+# TYPE doorcast_link_state gauge
+doorcast_link_state{{state=\"connecting\"}} 0
+doorcast_link_state{{state=\"catching_up\"}} 0
+doorcast_link_state{{state=\"following\"}} 1
+doorcast_link_state{{state=\"blocked\"}} 0
+# TYPE doorcast_last_event_timestamp_seconds gauge
+doorcast_last_event_timestamp_seconds 1795000000.5
+# TYPE doorcast_last_heartbeat_timestamp_seconds gauge
+doorcast_last_heartbeat_timestamp_seconds 1795000001.25
+# TYPE doorcast_checkpoint_saved_timestamp_seconds gauge
+doorcast_checkpoint_saved_timestamp_seconds 1795000002
+# TYPE doorcast_rows_total counter
+doorcast_rows_total 11
+# TYPE doorcast_reconnects_total counter
+doorcast_reconnects_total 12
+# TYPE doorcast_gaps_total counter
+doorcast_gaps_total 13
+# TYPE doorcast_undecodable_total counter
+doorcast_undecodable_total 14
+# TYPE doorcast_table_reads_total counter
+doorcast_table_reads_total 15
+# TYPE doorcast_unlogged_total counter
+doorcast_unlogged_total 16
+# TYPE doorcast_found_nothing_total counter
+doorcast_found_nothing_total 17
+# TYPE doorcast_breaks_total counter
+doorcast_breaks_total 18
+# TYPE doorcast_checkpoint_failures_total counter
+doorcast_checkpoint_failures_total 19
+# TYPE doorcast_clients gauge
+doorcast_clients{{kind=\"events\"}} 1
+doorcast_clients{{kind=\"poll\"}} 0
+doorcast_clients{{kind=\"old_page\"}} 0
+doorcast_clients{{kind=\"screen_events\"}} 0
+doorcast_clients{{kind=\"screen_poll\"}} 0
+# TYPE doorcast_connections gauge
+doorcast_connections 2
+# TYPE doorcast_connections_turned_away_total counter
+doorcast_connections_turned_away_total 0
+# TYPE doorcast_tasks gauge
+# TYPE doorcast_feed_rows gauge
+doorcast_feed_rows 2
+# TYPE doorcast_feed_bytes gauge
+doorcast_feed_bytes {bytes}
+# TYPE doorcast_feed_epoch gauge
+doorcast_feed_epoch 2"
+    );
+    assert_eq!(lines, expected.lines().collect::<Vec<_>>());
 }
