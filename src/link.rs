@@ -43,6 +43,7 @@ pub enum SslMode {
 /// How to reach the server. Connects; holds no connection.
 pub struct Link {
     opts: Opts,
+    database: Option<String>,
     ssl_mode: SslMode,
     ssl_ca: Option<PathBuf>,
     plain_known: AtomicBool,
@@ -140,9 +141,11 @@ impl Link {
         if let Some(path) = &ssl_ca {
             std::fs::metadata(path).map_err(|err| format!("--ssl-ca {}: {err}", path.display()))?;
         }
-        let socket = opts.socket().map(str::to_owned);
+        let (socket, database) = (opts.socket().map(str::to_owned), opts.db_name().map(str::to_owned));
         let password = password.or_else(|| opts.pass().map(str::to_owned));
         let opts = OptsBuilder::from_opts(opts)
+            // Not chosen: one that is not open to us would be refused before anybody can say which table it is about.
+            .db_name(None::<String>)
             .pass(password)
             .socket(socket)
             .prefer_socket(false)
@@ -152,12 +155,12 @@ impl Link {
             .tcp_nodelay(true)
             .stmt_cache_size(16)
             .into();
-        Ok(Link { opts, ssl_mode, ssl_ca, plain_known: AtomicBool::new(false) })
+        Ok(Link { opts, database, ssl_mode, ssl_ca, plain_known: AtomicBool::new(false) })
     }
 
     /// The database that the URL names.
     pub fn database(&self) -> Option<&str> {
-        self.opts.db_name()
+        self.database.as_deref()
     }
 
     /// The account, as `GRANT` wants it; the host part is the server's to know.
@@ -169,7 +172,7 @@ impl Link {
     ///
     /// # Errors
     /// Transient for network errors, a server that starts or is full; definite for a wrong password,
-    /// an unknown database, a refused host, or TLS that can't be had as asked.
+    /// a refused host, or TLS that can't be had as asked.
     pub async fn connect(&self) -> Result<Conn, LinkError> {
         let preferred = self.ssl_mode == SslMode::Preferred;
         if self.ssl_mode == SslMode::Disabled || (preferred && self.plain_known.load(Ordering::Relaxed)) {
@@ -223,12 +226,6 @@ impl Link {
                 1045 | 1698 => LinkError::Definite(format!(
                     "wrong password or unknown user for {account} ({}). Give the right one in --password-file, or on \
                      the server: ALTER USER {account} IDENTIFIED BY '…';",
-                    server.message
-                )),
-                1044 | 1049 => LinkError::Definite(format!(
-                    "database {:?} is unknown or not open to {account} ({}). Mend the database in --db, or on the \
-                     server: GRANT SELECT ON `database`.`table` TO {account};",
-                    self.opts.db_name().unwrap_or_default(),
                     server.message
                 )),
                 1130 => LinkError::Definite(format!(
