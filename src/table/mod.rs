@@ -45,7 +45,7 @@ pub struct Table {
 /// Why rows could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum TableError {
-    /// The table is gone, or changed since the layout was read: read it again with [`Table::reload`].
+    /// The table is gone, closed to us, or changed since the layout was read: read it again with [`Table::reload`].
     #[error("the table is not as it was when its layout was read")]
     LayoutChanged(#[source] Option<mysql_async::Error>),
     /// A row that can't be encoded.
@@ -293,12 +293,26 @@ async fn within<T, E: From<mysql_async::Error>>(
 }
 
 const UNKNOWN_VARIABLE: u16 = 1193;
+const DATABASE_ACCESS_DENIED: u16 = 1044;
+const BAD_DATABASE: u16 = 1049;
 const BAD_FIELD: u16 = 1054;
+const TABLE_ACCESS_DENIED: u16 = 1142;
+const COLUMN_ACCESS_DENIED: u16 = 1143;
 const NO_SUCH_TABLE: u16 = 1146;
+
+/// What a SELECT that was good when the layout was read is answered with.
+const NOT_AS_IT_WAS: [u16; 6] = [
+    DATABASE_ACCESS_DENIED,
+    BAD_DATABASE,
+    BAD_FIELD,
+    TABLE_ACCESS_DENIED,
+    COLUMN_ACCESS_DENIED,
+    NO_SUCH_TABLE,
+];
 
 fn classify(error: mysql_async::Error) -> TableError {
     match &error {
-        mysql_async::Error::Server(server) if matches!(server.code, BAD_FIELD | NO_SUCH_TABLE) => {
+        mysql_async::Error::Server(server) if NOT_AS_IT_WAS.contains(&server.code) => {
             TableError::LayoutChanged(Some(error))
         }
         _ => TableError::Server(error),

@@ -35,7 +35,10 @@ async fn status(doorcast: &Doorcast) -> Value {
 
 /// Waits until `/api/status` is as wanted, and returns it.
 #[track_caller]
-fn status_until(doorcast: &Doorcast, wanted: impl Fn(&Value) -> bool) -> impl Future<Output = Value> {
+pub(crate) fn status_until(
+    doorcast: &Doorcast,
+    wanted: impl Fn(&Value) -> bool,
+) -> impl Future<Output = Value> {
     deadline(async move {
         loop {
             let status = status(doorcast).await;

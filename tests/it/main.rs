@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
 mod binlog;
+mod blocked;
 mod browser;
 mod character_sets;
 mod clients;
