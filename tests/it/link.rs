@@ -556,13 +556,13 @@ async fn count_rows(address: String, count: Arc<watch::Sender<usize>>, rows: usi
     }
 }
 
-fn resident_kib(doorcast: &Doorcast) -> u64 {
+pub(crate) fn resident_kib(doorcast: &Doorcast) -> u64 {
     let status = fs::read_to_string(format!("/proc/{}/status", doorcast.id())).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
     line.trim().trim_end_matches(" kB").parse().unwrap()
 }
 
-async fn never_reads(address: &str) -> TcpStream {
+pub(crate) async fn never_reads(address: &str) -> TcpStream {
     let socket = TcpSocket::new_v4().unwrap();
     socket.set_recv_buffer_size(2048).unwrap();
     let mut stream = socket.connect(address.parse().unwrap()).await.unwrap();

@@ -37,4 +37,5 @@ mod screen_page;
 mod second_opinion;
 mod servers;
 mod site;
+mod standstill;
 mod table;
