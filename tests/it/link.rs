@@ -476,11 +476,11 @@ fn temporary(doorcast: &Doorcast) -> std::path::PathBuf {
     path.into()
 }
 
-const UNWRITTEN: &str = "the checkpoint can't be written: rows are pushed all the same, but a restart would go on from \
+pub(crate) const UNWRITTEN: &str = "the checkpoint can't be written: rows are pushed all the same, but a restart would go on from \
                          the last one that was. Make room, or the folder writable; it is tried again every second";
 
 /// Rows are pushed while `block` keeps the checkpoint from being written, and all is well after `mend`.
-async fn checkpoint_trouble(block: impl Fn(&Doorcast), mend: impl Fn(&Doorcast)) {
+pub(crate) async fn checkpoint_trouble(block: impl Fn(&Doorcast), mend: impl Fn(&Doorcast)) {
     let kind = servers::kinds()[0];
     let mut scene = Scene::start(kind, &[], &[]).await;
     block(&scene.doorcast);

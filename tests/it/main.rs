@@ -12,6 +12,7 @@ mod clock;
 mod damage;
 mod deadline;
 mod demo;
+mod ending;
 mod epochs;
 mod failures;
 mod faults_found;

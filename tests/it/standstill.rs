@@ -16,8 +16,10 @@ use crate::{
 /// Each is more than the system takes for a client in a few of them.
 const WIDE_BYTES: usize = 200_000;
 
+pub(crate) const WIDE_COLUMN: &str = "ALTER TABLE vdooropen ADD photo MEDIUMTEXT CHARACTER SET latin1";
+
 /// A swipe with a wide row.
-fn wide(door: u32) -> String {
+pub(crate) fn wide(door: u32) -> String {
     format!(
         "INSERT INTO vdooropen (doorno, rfsim, optime, ynopen, photo) \
          VALUES ({door}, '00A1', '20261120 071500', 'Y', REPEAT('x', {WIDE_BYTES}))"
@@ -33,7 +35,7 @@ async fn five_hundred_clients_that_never_read_are_cut_and_others_get_every_row()
     // A piece of the stream is a row and what went before it up to 64 KiB, and the connection has its buffers.
     const PER_CLIENT_KIB: u64 = 2 * 300;
     let mut scene = Scene::start(servers::kinds()[0], &[], &[]).await;
-    scene.sql(&["ALTER TABLE vdooropen ADD photo MEDIUMTEXT CHARACTER SET latin1", &swipe(1)]).await;
+    scene.sql(&[WIDE_COLUMN, &swipe(1)]).await;
     scene.read(1).await;
     let doors = "?since=earliest&doorno=1,999";
     let readers: Vec<Reader> = (0..READERS).map(|_| Reader::sse(&scene.doorcast, doors)).collect();
