@@ -165,13 +165,20 @@ async fn scene(
     (scene, rewriter)
 }
 
-/// Inserts rows one by one while `rewrite` is at work, and checks that each came once.
+/// Inserts rows one by one while `rewrite` is at work, and checks that each came once, and that it did change something.
 async fn every_row_comes_once(
     kind: &'static str,
     server_options: &[&str],
-    rewrite: impl FnMut(&mut Vec<u8>) + Send + 'static,
+    mut rewrite: impl FnMut(&mut Vec<u8>) + Send + 'static,
     logged: &str,
 ) {
+    let hit = Arc::new(AtomicBool::new(false));
+    let noted = Arc::clone(&hit);
+    let rewrite = move |event: &mut Vec<u8>| {
+        let before = event.clone();
+        rewrite(event);
+        noted.fetch_or(*event != before, Ordering::Release);
+    };
     let (mut scene, _rewriter) = scene(kind, server_options, rewrite).await;
     for door in 1..=3 {
         scene.sql(&[&swipe(door)]).await;
@@ -183,6 +190,7 @@ async fn every_row_comes_once(
     }
     let (rows, mut scene) = scene.every_row_of_the_table_came_once().await;
     assert_eq!(rows.len(), 4, "{kind}");
+    assert!(hit.load(Ordering::Acquire), "{kind}: no event was changed");
     assert!(scene.doorcast.stop().await.success(), "{kind}");
 }
 

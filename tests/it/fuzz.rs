@@ -4,8 +4,11 @@
 //! repeats itself. `DOORCAST_FUZZ_SECONDS=600` runs longer, with seeds that go on; a
 //! `DOORCAST_FUZZ_CORPUS=folder` is filled with what `fuzz/` begins with.
 
+mod apart;
+
 use std::{
     collections::BTreeMap,
+    fs,
     io::Write as _,
     ops::Range,
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
@@ -17,6 +20,7 @@ use doorcast::fuzzing;
 use fastrand::Rng;
 use mysql_async::{Conn, prelude::Queryable};
 
+use self::apart::Last;
 use crate::servers;
 
 /// Of each target, unless a longer run is asked for.
@@ -120,8 +124,8 @@ async fn write(kind: &str, conn: &mut Conn) {
     }
 }
 
-/// What `kind` writes, and how many rows of `every` can be read out of it.
-async fn corpus(kind: &str) -> Vec<File> {
+/// The binlog files that `kind` writes.
+async fn corpus(kind: &str) -> Vec<Vec<u8>> {
     let mut options = vec!["--max-binlog-size=4096", "--character-set-server=latin1"];
     options.extend(
         (kind != "mysql-5.6")
@@ -133,7 +137,7 @@ async fn corpus(kind: &str) -> Vec<File> {
     write(kind, &mut root).await;
     let names: Vec<mysql_async::Row> = root.query("SHOW BINARY LOGS").await.unwrap();
     let files = names.iter().map(|row| row.get::<String, _>(0).unwrap());
-    files.map(|name| events(&std::fs::read(server.data().join(name)).unwrap())).collect()
+    files.map(|name| fs::read(server.data().join(name)).unwrap()).collect()
 }
 
 fn events(mut file: &[u8]) -> File {
@@ -154,18 +158,39 @@ fn packets(events: &[Vec<u8>]) -> Vec<u8> {
 
 #[tokio::test]
 async fn mutated_bytes_never_panic_hang_or_fill_the_memory() {
+    if let Some(folder) = apart::corpus() {
+        return run(&read(&folder), &Last::create(&folder));
+    }
     let kinds = servers::kinds();
     let corpora = futures_util::future::join_all(kinds.iter().map(|kind| corpus(kind))).await;
     for (kind, files) in kinds.iter().zip(&corpora) {
-        let rows: usize = files.iter().map(|file| fuzzing::binlog(&packets(file))).sum();
+        let rows: usize = files.iter().map(|file| fuzzing::binlog(&packets(&events(file)))).sum();
         // Else the corpus would not reach what it is for.
         assert!(rows >= 9, "{kind}: only {rows} rows came of the binlog as it is");
     }
-    let files: Vec<File> = corpora.into_iter().flatten().collect();
-    if let Some(folder) = std::env::var_os("DOORCAST_FUZZ_CORPUS") {
-        write_corpus(Path::new(&folder), &files);
+    let folder = tempfile::tempdir().unwrap();
+    for (number, file) in corpora.iter().flatten().enumerate() {
+        fs::write(folder.path().join(format!("{number:04}.binlog")), file).unwrap();
     }
-    tokio::task::spawn_blocking(move || run(&files)).await.unwrap();
+    if let Some(corpus) = std::env::var_os("DOORCAST_FUZZ_CORPUS") {
+        write_corpus(Path::new(&corpus), &read(folder.path()));
+    }
+    let name = "fuzz::mutated_bytes_never_panic_hang_or_fill_the_memory";
+    apart::run(name, folder.path(), longer().unwrap_or(ENOUGH)).await;
+}
+
+/// The corpus in a folder.
+fn read(folder: &Path) -> Vec<File> {
+    let mut paths: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    paths.retain(|path| path.extension().is_some_and(|extension| extension == "binlog"));
+    paths.sort();
+    paths.iter().map(|path| events(&fs::read(path).unwrap())).collect()
+}
+
+/// How long a longer run is to be, if one is asked for.
+fn longer() -> Option<Duration> {
+    let seconds = std::env::var("DOORCAST_FUZZ_SECONDS").ok()?;
+    Some(Duration::from_secs(seconds.parse().unwrap()))
 }
 
 /// A target by its name, and texts to begin with.
@@ -217,9 +242,9 @@ const SLOW: &[Target] = &[(
 
 const CHECKPOINT: &str = r#"{"server":{"flavour":"mysql","server_uuid":"3e11fa47-71ca-11e1-9e33-c80aa9429562","server_id":1,"host":null},"table":"access.vdooropen","position":{"file":"mysql-bin.000042","offset":1234,"file_began":1700000000,"gtid_set":"0-1-5"},"epoch":1,"greatest_key":300005,"recent_keys":[[290006,300003],[300005,300005],[300004,300004]],"older_through":null,"begins_with_the_next":false,"read_ahead":{"keys":[[1,2]],"until":"mysql-bin.000042:99"},"replica_id":7,"saved_at_ms":1}"#;
 
-fn run(files: &[File]) {
-    let seconds: Option<u64> = std::env::var("DOORCAST_FUZZ_SECONDS").ok().map(|text| text.parse().unwrap());
-    let end = Instant::now() + seconds.map_or(ENOUGH, Duration::from_secs);
+fn run(files: &[File], last: &Last) {
+    let longer = longer();
+    let end = Instant::now() + longer.unwrap_or(ENOUGH);
     let begun = Instant::now();
     let mut done: BTreeMap<&str, (u32, Duration)> = BTreeMap::new();
     let bodies: Vec<&[u8]> = files.iter().flatten().map(|event| &event[19..]).collect();
@@ -230,20 +255,20 @@ fn run(files: &[File]) {
             let first = seeds.next().unwrap() * batch;
             first..first + batch
         };
-        if seconds.is_none() && seeds.start >= u64::from(RUNS) {
+        if longer.is_none() && seeds.start >= u64::from(RUNS) {
             break;
         }
         for seed in seeds {
             let mut rng = Rng::with_seed(seed);
             let mut events = files[rng.usize(..files.len())].clone();
             mutate_events(&mut events, files, &mut rng);
-            attempt("binlog", |data| _ = fuzzing::binlog(data), &packets(&events), seed, &mut done);
+            attempt("binlog", |data| _ = fuzzing::binlog(data), &packets(&events), seed, last, &mut done);
 
             let body = bodies[rng.usize(..bodies.len())];
             let from = rng.usize(..=body.len().min(60));
             let mut value = body[from..body.len().min(from + 400)].to_vec();
             mutate(&mut value, &mut rng);
-            attempt("value", fuzzing::value, &value, seed, &mut done);
+            attempt("value", fuzzing::value, &value, seed, last, &mut done);
 
             let slow = if seed % 20 == 0 { SLOW } else { &[] };
             for (name, target, texts) in TEXTS.iter().chain(slow) {
@@ -253,7 +278,7 @@ fn run(files: &[File]) {
                 } else {
                     mutate_text(&mut text, &mut rng)
                 }
-                attempt(name, *target, &text, seed, &mut done);
+                attempt(name, *target, &text, seed, last, &mut done);
             }
             if Instant::now() > end {
                 break 'all;
@@ -273,14 +298,16 @@ fn attempt(
     target: impl Fn(&[u8]),
     data: &[u8],
     seed: u64,
+    last: &Last,
     done: &mut BTreeMap<&'static str, (u32, Duration)>,
 ) {
+    last.set(name, data);
     let begun = Instant::now();
     let outcome = catch_unwind(AssertUnwindSafe(|| target(data)));
     let took = begun.elapsed();
     if outcome.is_err() || took > HANGS {
         let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("fuzz-{name}-{seed}"));
-        std::fs::write(&path, data).unwrap();
+        fs::write(&path, data).unwrap();
         eprintln!("{name}, seed {seed}, {took:?}: the input is {}", path.display());
         outcome.unwrap_or_else(|panic| resume_unwind(panic));
         panic!("{name} takes {took:?}");
@@ -418,8 +445,8 @@ fn mutate_text(bytes: &mut Vec<u8>, rng: &mut Rng) {
 fn write_corpus(folder: &Path, files: &[File]) {
     let put = |target: &str, number: usize, data: &[u8]| {
         let folder = folder.join(target);
-        std::fs::create_dir_all(&folder).unwrap();
-        std::fs::write(folder.join(format!("seed-{number:04}")), data).unwrap();
+        fs::create_dir_all(&folder).unwrap();
+        fs::write(folder.join(format!("seed-{number:04}")), data).unwrap();
     };
     for (number, file) in files.iter().enumerate() {
         put("binlog", number, &packets(file));

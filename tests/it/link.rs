@@ -476,11 +476,11 @@ fn temporary(doorcast: &Doorcast) -> std::path::PathBuf {
     path.into()
 }
 
-const UNWRITTEN: &str = "the checkpoint can't be written: rows are pushed all the same, but a restart would go on from \
+pub(crate) const UNWRITTEN: &str = "the checkpoint can't be written: rows are pushed all the same, but a restart would go on from \
                          the last one that was. Make room, or the folder writable; it is tried again every second";
 
 /// Rows are pushed while `block` keeps the checkpoint from being written, and all is well after `mend`.
-async fn checkpoint_trouble(block: impl Fn(&Doorcast), mend: impl Fn(&Doorcast)) {
+pub(crate) async fn checkpoint_trouble(block: impl Fn(&Doorcast), mend: impl Fn(&Doorcast)) {
     let kind = servers::kinds()[0];
     let mut scene = Scene::start(kind, &[], &[]).await;
     block(&scene.doorcast);
@@ -556,13 +556,13 @@ async fn count_rows(address: String, count: Arc<watch::Sender<usize>>, rows: usi
     }
 }
 
-fn resident_kib(doorcast: &Doorcast) -> u64 {
+pub(crate) fn resident_kib(doorcast: &Doorcast) -> u64 {
     let status = fs::read_to_string(format!("/proc/{}/status", doorcast.id())).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
     line.trim().trim_end_matches(" kB").parse().unwrap()
 }
 
-async fn never_reads(address: &str) -> TcpStream {
+pub(crate) async fn never_reads(address: &str) -> TcpStream {
     let socket = TcpSocket::new_v4().unwrap();
     socket.set_recv_buffer_size(2048).unwrap();
     let mut stream = socket.connect(address.parse().unwrap()).await.unwrap();

@@ -1,17 +1,19 @@
 //! Packets that really get lost, in a network namespace of the test's own: beside the tests with a proxy,
-//! which can only stop to read.
+//! which can only stop to read. And a file system that really is read-only, in a mount namespace.
 //!
-//! The test runs itself once more inside the namespace, where `lo` is another one and a firewall rule harms
-//! nobody. That needs root and Debian's `nftables`; where they can't be had, standard error says so.
+//! The test runs itself once more inside the namespace, where `lo` is another one, and a firewall rule or a mount
+//! harms nobody. That needs root and Debian's `nftables`; where they can't be had, standard error says so.
 
 use std::{
     env,
     ffi::OsStr,
-    io::Write,
+    io::{ErrorKind, Write},
     process::{Command, Output, Stdio},
 };
 
 use crate::{
+    link::checkpoint_trouble,
+    process::Doorcast,
     scene::{Scene, swipe},
     servers,
 };
@@ -22,7 +24,7 @@ const INSIDE: &str = "DOORCAST_TEST_IN_NAMESPACE";
 async fn a_link_whose_packets_are_dropped_is_made_again_and_clients_stay_connected() {
     let name = "namespace::a_link_whose_packets_are_dropped_is_made_again_and_clients_stay_connected";
     if !is_inside() {
-        return run_inside(name);
+        return run_inside("--net", &[("nft", &["list", "tables"])], name);
     }
     run("ip", &["link", "set", "lo", "up"]);
     nft("add table inet cut; add chain inet cut input { type filter hook input priority 0; }");
@@ -52,24 +54,43 @@ async fn a_link_whose_packets_are_dropped_is_made_again_and_clients_stay_connect
     .await;
 }
 
+#[tokio::test]
+async fn rows_are_pushed_while_the_checkpoint_is_on_a_read_only_file_system() {
+    let name = "namespace::rows_are_pushed_while_the_checkpoint_is_on_a_read_only_file_system";
+    if !is_inside() {
+        return run_inside("--mount", &[], name);
+    }
+    let path = |doorcast: &Doorcast| doorcast.folder().to_str().unwrap().to_owned();
+    let block = |doorcast: &Doorcast| {
+        // A mount of its own above: one on which a file is open for writing can't be made read-only.
+        run("mount", &["--bind", &path(doorcast), &path(doorcast)]);
+        run("mount", &["-o", "remount,bind,ro", &path(doorcast)]);
+        let err = std::fs::write(doorcast.checkpoint(), "").unwrap_err();
+        assert_eq!(err.kind(), ErrorKind::ReadOnlyFilesystem);
+    };
+    checkpoint_trouble(block, |doorcast| drop(run("umount", &[&path(doorcast)]))).await;
+}
+
 fn is_inside() -> bool {
     env::var_os(INSIDE).is_some()
 }
 
-/// Runs one test of this binary in a network namespace of its own.
-fn run_inside(test: &str) {
-    for (what, arguments) in [("unshare", ["--net", "true"]), ("nft", ["list", "tables"])] {
+/// Runs one test of this binary in a namespace of its own, of a kind that `unshare` has, if it and what else the test
+/// needs work.
+fn run_inside(kind: &str, needs: &[(&str, &[&str])], test: &str) {
+    let unshare: (&str, &[&str]) = ("unshare", &[kind, "true"]);
+    for &(what, arguments) in [unshare].iter().chain(needs) {
         let tried = Command::new(what).args(arguments).stdout(Stdio::null()).stderr(Stdio::null()).status();
         if !tried.is_ok_and(|status| status.success()) {
             let _ = writeln!(
                 std::io::stderr(),
-                "NOT TESTED: {test}, for `{what}` does not work here: it needs root and the package nftables"
+                "NOT TESTED: {test}, for `{what}` does not work here: it needs root, and for a network the package nftables"
             );
             return;
         }
     }
     let Output { status, stdout, stderr } = Command::new("unshare")
-        .args([OsStr::new("--net"), env::current_exe().unwrap().as_os_str()])
+        .args([OsStr::new(kind), env::current_exe().unwrap().as_os_str()])
         .args(["--exact", "--nocapture", test])
         .env(INSIDE, "1")
         .output()
