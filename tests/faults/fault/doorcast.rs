@@ -10,7 +10,10 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::{foreign::large_event, inject::kill_connections};
+use super::{
+    foreign::large_event,
+    inject::{connections, kill_connections},
+};
 use crate::{stage::Stage, swipes::Format};
 
 pub(super) async fn kill(stage: &mut Stage, a_while: Duration) -> Result<()> {
@@ -51,7 +54,14 @@ pub(super) async fn stuck(stage: &mut Stage, a_while: Duration) -> Result<()> {
     stage.all_have_a_row().await?;
     stage.doorcast.signal("STOP");
     large_event(&mut conn).await?;
-    sleep(Duration::from_millis(1200) + a_while).await;
+    let gives_up = async {
+        while !connections(stage, &mut conn, "Binlog Dump").await?.is_empty() {
+            sleep(Duration::from_millis(50)).await;
+        }
+        Ok::<(), anyhow::Error>(())
+    };
+    timeout(Duration::from_secs(15), gives_up).await.context("the server does not give up")??;
+    sleep(a_while).await;
     stage.doorcast.signal("CONT");
     conn.query_drop(format!("SET GLOBAL net_write_timeout = {before}")).await?;
     conn.disconnect().await?;

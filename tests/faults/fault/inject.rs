@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use mysql_async::prelude::Queryable;
+use mysql_async::{Conn, prelude::Queryable};
 
 use super::{Fault, doorcast, foreign, keys, latecomers, link, rights, server, settings, table};
 use crate::{stage::Stage, swipes::Format};
@@ -74,7 +74,18 @@ impl Fault {
 /// Kills doorcast's connections to the server that do something that begins so.
 pub(super) async fn kill_connections(stage: &Stage, doing: &str) -> Result<()> {
     let mut conn = stage.admin().await?;
+    for id in connections(stage, &mut conn, doing).await? {
+        // It may have gone meanwhile.
+        let _ = conn.query_drop(format!("KILL {id}")).await;
+    }
+    conn.disconnect().await?;
+    Ok(())
+}
+
+/// The server's numbers for them.
+pub(super) async fn connections(stage: &Stage, conn: &mut Conn, doing: &str) -> Result<Vec<u64>> {
     let threads: Vec<mysql_async::Row> = conn.query("SHOW PROCESSLIST").await?;
+    let mut found = Vec::new();
     for thread in threads {
         let (id, user, command): (u64, String, String) = (
             thread.get("Id").context("no Id")?,
@@ -82,10 +93,8 @@ pub(super) async fn kill_connections(stage: &Stage, doing: &str) -> Result<()> {
             thread.get("Command").context("no Command")?,
         );
         if user == stage.user && command.starts_with(doing) {
-            // It may have gone meanwhile.
-            let _ = conn.query_drop(format!("KILL {id}")).await;
+            found.push(id);
         }
     }
-    conn.disconnect().await?;
-    Ok(())
+    Ok(found)
 }
