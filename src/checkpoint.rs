@@ -64,6 +64,9 @@ pub struct Checkpoint {
     /// A checksum of the layout that the table had at `position`; `None` where that is not known.
     #[serde(default)]
     pub layout: Option<u32>,
+    /// The column that the keys are of; `None` from a doorcast that did not say.
+    #[serde(default)]
+    pub key_column: Option<Box<str>>,
     /// When this was written, in Unix milliseconds.
     pub saved_at_ms: u64,
     /// Nothing was told after this: the process ended in good order.
@@ -373,6 +376,7 @@ pub(crate) mod tests {
             }],
             replica_id: 1 << 31,
             layout: Some(7),
+            key_column: Some("vid".into()),
             saved_at_ms: 1_700_000_000_000,
             at_rest: true,
             starts_in_vain: 2,

@@ -9,7 +9,11 @@ use std::sync::Arc;
 
 use tracing::{debug, warn};
 
-use super::{Follower, ended::Ended, ended::ReadError};
+use super::{
+    Follower,
+    ended::{Ended, ReadError},
+    lost::UNREAD_BEFORE_ANOTHER_KEY,
+};
 use crate::{
     link::{Server, binlog_end},
     table::{SchemaError, Table},
@@ -44,25 +48,70 @@ impl Follower {
         let mut tail = self.open_tail(server, start, table).await?;
         let changed = self.last_change(&mut tail, &end).await;
         tail.close().await;
-        Ok(changed?.unwrap_or(at))
+        let (changed, rows_before) = changed?;
+        if std::mem::take(&mut self.key_changed) && rows_before {
+            self.rows_may_be_missing(&UNREAD_BEFORE_ANOTHER_KEY);
+        }
+        Ok(changed.unwrap_or(at))
     }
 
-    /// Reads up to `end`; behind which place the table was changed last.
+    /// Reads up to `end`: behind which place the table was changed last, and whether rows may have come before that.
     async fn last_change(
         &mut self,
         tail: &mut Tail,
         end: &FileOffset,
-    ) -> Result<Option<FileOffset>, ReadError> {
-        let mut changed = None;
+    ) -> Result<(Option<FileOffset>, bool), ReadError> {
+        let (mut changed, mut rows, mut rows_before) = (None, false, false);
         let mut quiet = false;
         while !tail.at().map_or(quiet, |at| at.reaches(end)) {
             match tail.next().await.map_err(|err| self.explain(err))? {
-                Told::Commit(commit) if commit.change.is_some() => changed = tail.at().cloned(),
-                Told::Commit(_) | Told::Idle => {}
+                Told::Commit(commit) if commit.change.is_some() => {
+                    changed = tail.at().cloned();
+                    rows_before = rows;
+                }
+                Told::Commit(commit) => rows |= !commit.rows.is_empty() || commit.reread.is_some(),
+                Told::Idle => {}
                 Told::Heartbeat => quiet = true,
             }
         }
-        Ok(changed)
+        Ok((changed, rows_before))
+    }
+
+    /// Whether the table has the key that it had.
+    ///
+    /// # Errors
+    /// If another column is the key: then a new session finds out what that means, and reads on from before the change.
+    pub(super) fn is_the_key(&self, table: &Table) -> Result<(), Ended> {
+        let now = &table.layout().key_column().name;
+        match &self.key_column {
+            Some(before) if before != now => {
+                Err(Ended::Passing(format!("the key was column {before}, and now is column {now}").into()))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Takes down which column is the key. If it is another one than before, and not only by its name, its values are
+    /// other ids: what is in the table was told under the old ones.
+    pub(super) async fn find_key(&mut self, table: &mut Table) -> Result<(), Ended> {
+        let now = table.layout().key_column().name.clone();
+        if let Some(before) = self.key_column.clone()
+            && before != now
+            && self.keys.greatest().is_some()
+        {
+            let may_be_renamed = !table.layout().names().contains(&before) && !self.feed.latest(1).is_empty();
+            if !may_be_renamed || !self.is_same_table(table).await? {
+                let greatest = table.greatest_key().await?;
+                self.begin_epoch("another column is the key");
+                if let Some(greatest) = greatest {
+                    self.keys.set_older_through(greatest);
+                    self.feed.mark_older(greatest);
+                }
+                self.key_changed = true;
+            }
+        }
+        self.key_column = Some(now);
+        Ok(())
     }
 
     /// Reads the layout again, after a `change` of the table. `false` if the table can't be read for now: dropped or
@@ -76,15 +125,22 @@ impl Follower {
     ) -> Result<bool, Ended> {
         match table.reload().await {
             Ok(()) => {}
-            Err(err @ SchemaError::Server(_)) => return Err(err.into()),
+            Err(err @ (SchemaError::Server(_) | SchemaError::NoKey { .. })) => return Err(err.into()),
             Err(err) => {
                 warn!(error = %err, "the table can't be read for now");
                 return Ok(false);
             }
         }
+        self.is_the_key(table)?;
         let layout = table.checksum();
-        // A TRUNCATE leaves it as it is, and the next table is as a rule like the one before.
-        if change == TableChange::Layout || self.layout.as_ref().is_none_or(|(before, _)| *before != layout) {
+        // A TRUNCATE leaves it as it is, the next table is as a rule like the one before, and this change may have been
+        // read ahead.
+        let is_known = |at: &FileOffset| {
+            self.layout.as_ref().is_some_and(|(before, from)| {
+                *before == layout && (change != TableChange::Layout || from.reaches(at))
+            })
+        };
+        if !tail.at().is_some_and(is_known) {
             // Up to there it may have changed once more.
             let from = binlog_end(table.conn(), server).await?.at;
             tail.set_layout(Arc::clone(table.layout()), from.clone());

@@ -45,6 +45,12 @@ pub(super) const REPLACED_UNSEEN: Missing = Missing {
              expire_logs_days",
 };
 
+/// What was inserted before has no id that clients know.
+pub(super) const UNREAD_BEFORE_ANOTHER_KEY: Missing = Missing {
+    reason: "rows were inserted before another column became the key, and not read by then",
+    remedy: "they are in the table; so that it does not happen again: change the key only while doorcast follows",
+};
+
 /// Somebody wants it so.
 pub(super) const FROM_NOW_REMEDY: &str =
     "the rows are in the table; with --on-lost-position catch-up they are told";

@@ -121,6 +121,10 @@ pub struct Follower {
     ahead: Ahead,
     /// A checksum of the table's layout, and where the first row image stands that is certain to have it.
     layout: Option<(u32, FileOffset)>,
+    /// The column that the keys are of.
+    key_column: Option<Box<str>>,
+    /// It is another one than before, and the binlog has not been read since.
+    key_changed: bool,
     looks: Looks,
     /// What the last look saw, until that is settled.
     sighted: Option<Sighted>,
@@ -197,6 +201,8 @@ impl Follower {
             keys: Keys::new(1, capacity),
             ahead: Ahead::default(),
             layout: None,
+            key_column: None,
+            key_changed: false,
             looks: Looks::default(),
             sighted: None,
             prepared: Prepared::default(),
@@ -232,6 +238,7 @@ impl Follower {
     fn resume(&mut self, checkpoint: Checkpoint, capacity: usize) -> Result<(), FollowError> {
         let position: Position = checkpoint.position.parse().map_err(FollowError::Configuration)?;
         self.layout = checkpoint.layout.map(|layout| (layout, position.at.clone()));
+        self.key_column.clone_from(&checkpoint.key_column);
         self.position = Some(position);
         self.told_is_known = checkpoint.at_rest;
         if !checkpoint.at_rest {
@@ -349,6 +356,7 @@ impl Follower {
             replica_id: self.replica_id,
             sample: self.sample(),
             layout: self.layout_at(&position.at),
+            key_column: self.key_column.clone(),
             saved_at_ms,
             at_rest: false,
             starts_in_vain: self.vain.starts(),

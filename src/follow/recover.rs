@@ -36,6 +36,7 @@ impl Follower {
         // The binlog says nothing of what changed before its end.
         table.reload().await?;
         self.layout = None;
+        self.is_the_key(table)?;
         match self.settings.on_lost_position {
             OnLostPosition::Fail => {
                 return Err(Ended::Fatal(format!(

@@ -195,6 +195,7 @@ mod tests {
             prepared: vec![],
             replica_id: 1,
             layout: None,
+            key_column: None,
             saved_at_ms: 0,
             at_rest: false,
             starts_in_vain: 0,

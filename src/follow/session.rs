@@ -54,6 +54,7 @@ impl Follower {
         }
         let mut table = Table::open(conn, &self.settings.table.database, &self.settings.table.table).await?;
         self.feed.set_columns(Arc::clone(table.layout().names()));
+        self.find_key(&mut table).await?;
         for _ in 0..=RECOVERIES {
             let start = self.begin(&server, &end, earliest.take(), &mut table).await?;
             let lost = if self.vain.is_enough() {

@@ -103,6 +103,7 @@ mod tests {
             prepared: vec![],
             replica_id: 1,
             layout: None,
+            key_column: None,
             sample: None,
             saved_at_ms: now_ms,
             at_rest: false,

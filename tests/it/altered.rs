@@ -1,6 +1,10 @@
 //! A table that is altered before its rows have been read: no row is decoded by a guess, and none is lost.
 
-use crate::{scene::Scene, servers::each_kind};
+use crate::{
+    deadline::deadline,
+    scene::{Scene, swipe},
+    servers::each_kind,
+};
 
 /// Where doorcast is while the table is altered.
 #[derive(Debug, Clone, Copy)]
@@ -85,6 +89,118 @@ async fn rows_across_a_change_of_the_character_set_read_as_they_were_written() {
             converted(kind, away, format, &there).await;
             converted(kind, away, format, &and_back).await;
         }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_key_of_another_type_or_name_is_the_same_key() {
+    each_kind(async |kind| {
+        let alters = [
+            "ALTER TABLE vdooropen MODIFY vid BIGINT NOT NULL AUTO_INCREMENT",
+            "ALTER TABLE vdooropen CHANGE vid door_id INT NOT NULL AUTO_INCREMENT",
+        ];
+        for (alter, column) in alters.into_iter().zip(["vid", "door_id"]) {
+            let mut scene = Scene::start(kind, &[], &[]).await;
+            scene.sql(&[&swipe(1), &swipe(2)]).await;
+            scene.read(2).await;
+            scene.doorcast.signal("STOP");
+            scene.sql(&[&swipe(3), alter, &swipe(4)]).await;
+            scene.doorcast.signal("CONT");
+            scene.read(4).await;
+            scene.sql(&[&swipe(5)]).await;
+            for rows in scene.last_row().await {
+                let ids: Vec<_> = rows.iter().map(|(id, _)| &**id).collect();
+                assert_eq!(ids, ["1-1", "1-2", "1-3", "1-4", "1-5", "1-6"], "{kind} {alter}");
+                assert!(rows[4].1.contains(&format!("\"{column}\":5,")), "{kind} {alter}: {rows:?}");
+            }
+        }
+    })
+    .await;
+}
+
+/// What another column has as its values are other ids: an old cursor must not be taken for one of them.
+#[tokio::test]
+async fn another_column_as_the_key_begins_an_epoch_and_tells_nothing_twice() {
+    each_kind(async |kind| {
+        for (away, unread) in
+            [(Away::Still, true), (Away::Ended, false), (Away::Ended, true), (Away::Killed, false)]
+        {
+            let mut scene = Scene::start(kind, &[], &[]).await;
+            scene.sql(&["INSERT INTO vdooropen VALUES (10,1,'00A1','t','Y'), (20,2,'00A1','t','Y')"]).await;
+            scene.read(2).await;
+            let checkpoint = scene.doorcast.checkpoint();
+            deadline(async {
+                while !std::fs::read_to_string(&checkpoint).unwrap().contains("[20,20]") {
+                    tokio::task::yield_now().await;
+                }
+            })
+            .await;
+            away.leave(&mut scene).await;
+            if unread {
+                scene.sql(&["INSERT INTO vdooropen VALUES (30,3,'00A1','t','Y')"]).await;
+            }
+            scene
+                .sql(&[
+                    "ALTER TABLE vdooropen MODIFY vid INT NOT NULL DEFAULT 0, DROP PRIMARY KEY, DROP KEY vdooropen_I0, \
+                     ADD id BIGINT NOT NULL AUTO_INCREMENT PRIMARY KEY FIRST",
+                    &swipe(4),
+                    "INSERT INTO vdooropen (doorno, rfsim, optime, ynopen) VALUES (5,'00A1','t','Y'), (6,'00A1','t','Y')",
+                ])
+                .await;
+            away.come_back(&mut scene).await;
+            scene.doorcast.logged("keys start over").await;
+            scene.doorcast.answers("/readyz", 200).await;
+            scene.sql(&[&swipe(7)]).await;
+            let mut since = "1-20".to_owned();
+            let mut doors = Vec::new();
+            while doors.last() != Some(&7) {
+                let url = scene.doorcast.url(&format!("/poll?since={since}&timeout=5"));
+                let answer = crate::site::client().get(url).send().await.unwrap();
+                let answer: serde_json::Value = serde_json::from_str(&answer.text().await.unwrap()).unwrap();
+                for event in answer["events"].as_array().unwrap() {
+                    doors.push(event["row"]["doorno"].as_u64().unwrap());
+                }
+                since = answer["next"].as_str().unwrap().to_owned();
+            }
+            let what = format!("{kind} {away:?} {unread}");
+            let first = if unread && matches!(away, Away::Still) { 3 } else { 4 };
+            assert_eq!(doors, (first..=7).collect::<Vec<_>>(), "{what}");
+            assert!(since.starts_with("2-"), "{what}: {since}");
+            // What was not read before can't be found by the new key, and clients are told.
+            let lost = unread && !matches!(away, Away::Still);
+            assert_eq!(scene.status().await["breaks"] != 0, lost, "{what}");
+        }
+    })
+    .await;
+}
+
+/// Nobody knows which rows come before that: it is said, and where, and that it is over.
+#[tokio::test]
+async fn a_table_that_loses_its_key_needs_a_person_and_is_followed_on_when_it_is_back() {
+    each_kind(async |kind| {
+        let mut scene = Scene::start(kind, &[], &["--db-retry", "0.2"]).await;
+        scene.sql(&[&swipe(1)]).await;
+        scene.read(1).await;
+        scene
+            .sql(&[
+                "ALTER TABLE vdooropen MODIFY vid INT NOT NULL, DROP PRIMARY KEY, DROP KEY vdooropen_I0",
+                "INSERT INTO vdooropen VALUES (2,2,'00A1','t','Y')",
+            ])
+            .await;
+        scene.doorcast.logged_error("has no key of a single integer column; add one: ALTER TABLE").await;
+        deadline(async {
+            while scene.status().await["link"] != "blocked" {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+        scene
+            .sql(&["ALTER TABLE vdooropen MODIFY vid INT NOT NULL AUTO_INCREMENT PRIMARY KEY", &swipe(3)])
+            .await;
+        let (rows, _scene) = scene.every_row_of_the_table_came_once().await;
+        let ids: Vec<_> = rows.iter().map(|(id, _)| &**id).collect();
+        assert_eq!(ids, ["1-1", "1-2", "1-3", "1-4"], "{kind}");
     })
     .await;
 }
