@@ -27,6 +27,8 @@ pub struct HistoryRequest {
     pub through: Key,
     /// At most this many rows.
     pub limit: usize,
+    /// No more rows once they have so many bytes of JSON.
+    pub max_bytes: usize,
     /// Where the answer goes.
     pub reply: oneshot::Sender<Result<Vec<EncodedRow>, HistoryUnavailable>>,
 }
@@ -52,9 +54,10 @@ impl History {
         after: Key,
         through: Key,
         limit: usize,
+        max_bytes: usize,
     ) -> Result<Vec<EncodedRow>, HistoryUnavailable> {
         let (reply, answer) = oneshot::channel();
-        let request = HistoryRequest { after, through, limit, reply };
+        let request = HistoryRequest { after, through, limit, max_bytes, reply };
         self.0.send(request).await.map_err(|_| HistoryUnavailable)?;
         answer.await.map_err(|_| HistoryUnavailable)?
     }

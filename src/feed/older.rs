@@ -19,6 +19,12 @@ use crate::{
     row::EncodedRow,
 };
 
+/// Rows of one answer that are given: what a client that stalls keeps alive. The last row may be larger.
+const GIVEN_BYTES: usize = 256 * 1024;
+
+/// Rows that are read to be counted, for one client at a time.
+const COUNTED_BYTES: usize = 64 << 20;
+
 /// Late rows that are asked for in one step.
 const LATE_AT_ONCE: usize = 512;
 
@@ -78,7 +84,7 @@ pub(super) fn plan(ring: &Ring, place: Place) -> Plan {
 /// Counts the rows to read, up to `limit`.
 pub(super) async fn count(history: History, ask: Ask, limit: usize) -> Result<usize, HistoryUnavailable> {
     let rows = match ask.after < ask.through {
-        true => history.rows(ask.after, ask.through, limit).await?.len(),
+        true => history.rows(ask.after, ask.through, limit, COUNTED_BYTES).await?.len(),
         false => 0,
     };
     Ok(rows.saturating_add(ask.singles.len()).min(limit))
@@ -88,19 +94,24 @@ pub(super) async fn count(history: History, ask: Ask, limit: usize) -> Result<us
 pub(super) async fn read(history: History, ask: Ask, limit: usize) -> Result<Answer, HistoryUnavailable> {
     let encode = |row| Arc::new(Row::new(ask.epoch, None, row));
     let mut singles = HashMap::new();
+    let mut bytes = 0;
     for run in ask.singles.chunk_by(|key, next| (1..=APART).contains(&(next - key))).take(RUNS) {
         let (Some(first), Some(last)) = (run.first(), run.last()) else { continue };
-        let rows = history.rows(first - 1, *last, limit).await?;
+        let rows = history.rows(first - 1, *last, limit, GIVEN_BYTES).await?;
         // As below; the next step asks for the rest.
         let reached = rows.last().map_or(*last, |row| row.key);
+        bytes += rows.iter().map(|row| row.json.len()).sum::<usize>();
         let mut rows: HashMap<Key, EncodedRow> = rows.into_iter().map(|row| (row.key, row)).collect();
         for key in run.iter().filter(|key| **key <= reached) {
             singles.insert(*key, rows.remove(key).map(encode));
         }
+        if bytes >= GIVEN_BYTES {
+            break;
+        }
     }
     let (mut rows, mut reached) = (Vec::new(), ask.through);
     if ask.after < ask.through {
-        rows = history.rows(ask.after, ask.through, limit).await?;
+        rows = history.rows(ask.after, ask.through, limit, GIVEN_BYTES).await?;
         rows.retain(|row| ask.after < row.key && row.key <= ask.through);
         // Large rows come in smaller answers: only an empty one says that there are no more.
         reached = rows.last().map_or(reached, |row| row.key);

@@ -53,6 +53,8 @@ struct Open {
     server: Server,
     /// The follower's, when ours was read.
     layout: Arc<Layout>,
+    /// What a row of the last answer had of JSON, on average.
+    row_bytes: usize,
 }
 
 impl Answers {
@@ -100,7 +102,12 @@ impl Answers {
         }
         let Ok(Here { server, at, layout }) = where_it_is.await else { return Ok(None) };
         let open = self.open(server, &layout).await?;
-        let rows = open.table.rows_between(request.after, request.through, request.limit).await?;
+        // Rows behind `max_bytes` would be sent in vain.
+        let HistoryRequest { after, through, limit, max_bytes, .. } = *request;
+        let limit = limit.min(max_bytes / open.row_bytes + 1);
+        let rows = open.table.rows_within(after, through, limit, max_bytes).await?;
+        let bytes: usize = rows.iter().map(|row| row.json.len()).sum();
+        open.row_bytes = bytes.checked_div(rows.len()).unwrap_or(open.row_bytes).max(1);
         let end = binlog_end(open.table.conn(), &open.server).await?.at;
         if at.is_some_and(|at| !end.reaches(&at)) {
             return Err(Ended::Passing(
@@ -126,7 +133,7 @@ impl Answers {
                 let mut conn = self.link.connect().await?;
                 let server = describe(&mut conn).await?;
                 let table = Table::open(conn, &self.name.database, &self.name.table).await?;
-                Open { table, server, layout: Arc::clone(layout) }
+                Open { table, server, layout: Arc::clone(layout), row_bytes: 1 }
             }
         };
         if open.server.identity != server {

@@ -138,9 +138,23 @@ impl Table {
         through: Key,
         limit: usize,
     ) -> Result<Vec<EncodedRow>, TableError> {
+        self.rows_within(after, through, limit, BATCH_BYTES).await
+    }
+
+    /// [`Table::rows_between`], and no more once they have `max_bytes` of JSON.
+    ///
+    /// # Errors
+    /// See [`TableError`].
+    pub async fn rows_within(
+        &mut self,
+        after: Key,
+        through: Key,
+        limit: usize,
+        max_bytes: usize,
+    ) -> Result<Vec<EncodedRow>, TableError> {
         let Some((first, last)) = self.bounds(after, through) else { return Ok(Vec::new()) };
         let params = Params::Positional(vec![first, last, row_limit(limit)]);
-        self.rows(self.sql.between.clone(), params).await
+        self.rows(self.sql.between.clone(), params, max_bytes).await
     }
 
     /// Keys from `first` to `last`, in key order, at most `limit`.
@@ -160,7 +174,7 @@ impl Table {
     /// See [`TableError`].
     pub async fn latest(&mut self, limit: usize) -> Result<Vec<EncodedRow>, TableError> {
         let params = Params::Positional(vec![row_limit(limit)]);
-        let mut rows = self.rows(self.sql.latest.clone(), params).await?;
+        let mut rows = self.rows(self.sql.latest.clone(), params, BATCH_BYTES).await?;
         rows.reverse();
         Ok(rows)
     }
@@ -183,7 +197,12 @@ impl Table {
         let _ = self.conn.disconnect().await;
     }
 
-    async fn rows(&mut self, sql: String, params: Params) -> Result<Vec<EncodedRow>, TableError> {
+    async fn rows(
+        &mut self,
+        sql: String,
+        params: Params,
+        max_bytes: usize,
+    ) -> Result<Vec<EncodedRow>, TableError> {
         let mut stream = answer(self.conn.exec_iter(sql, params)).await?;
         if !has_collations_of(&self.layout, stream.columns_ref()) {
             return Err(TableError::LayoutChanged(None));
@@ -195,7 +214,7 @@ impl Table {
             let row = self.layout.encode_select(row.unwrap())?;
             bytes += row.json.len();
             rows.push(row);
-            if bytes > BATCH_BYTES {
+            if bytes > max_bytes {
                 break;
             }
         }

@@ -65,6 +65,51 @@ async fn five_hundred_clients_that_never_read_are_cut_and_others_get_every_row()
     drop(blocked);
 }
 
+/// Rows that are no longer in memory are read from the table for each of them.
+#[tokio::test]
+async fn clients_that_come_back_for_wide_rows_and_never_read_them_cost_little_each() {
+    const BLOCKED: usize = 60;
+    const ROWS: usize = 60;
+    const PER_CLIENT_KIB: u64 = 4 * 300;
+    let mut scene = Scene::start(servers::kinds()[0], &[], &["--history", "2"]).await;
+    scene.sql(&[WIDE_COLUMN, &swipe(1)]).await;
+    scene.read(1).await;
+    for _ in 0..ROWS {
+        scene.sql(&[&wide(2)]).await;
+    }
+    let head = format!("1-{}", ROWS + 1);
+    status_until(&scene.doorcast, |status| status["feed"]["head"] == *head).await;
+    let before = resident_kib(&scene.doorcast);
+    let mut blocked: Vec<TcpStream> = Vec::new();
+    for _ in 0..BLOCKED {
+        blocked.push(never_reads(&scene.doorcast.address).await);
+    }
+    // Its turn comes behind theirs, and each of them asks twice: how many there are, and for the first.
+    let mut rows = Vec::new();
+    for _ in 0..3 {
+        rows = poll_from(scene.doorcast.url(""), "1-1", ROWS).await;
+    }
+    let grown = resident_kib(&scene.doorcast).saturating_sub(before);
+    println!("{grown} KiB for {BLOCKED} clients that never read");
+    assert!(rows.iter().eq(&(2..=ROWS + 1).map(|key| format!("1-{key}")).collect::<Vec<_>>()), "{rows:?}");
+    assert!(grown < BLOCKED as u64 * PER_CLIENT_KIB, "{grown} KiB");
+}
+
+/// The ids of so many rows, by long poll.
+async fn poll_from(base: String, since: &str, rows: usize) -> Vec<String> {
+    let (mut since, mut ids) = (since.to_owned(), Vec::new());
+    while ids.len() < rows {
+        let answer = crate::site::client().get(format!("{base}/poll?since={since}&limit=1000")).send();
+        let answer = deadline(answer).await.unwrap().text().await.unwrap();
+        let answer: Value = serde_json::from_str(&answer).unwrap();
+        assert_eq!(answer["gap"], Value::Null);
+        let events = answer["events"].as_array().unwrap();
+        ids.extend(events.iter().map(|event| event["id"].as_str().unwrap().to_owned()));
+        since = answer["next"].as_str().unwrap().to_owned();
+    }
+    ids
+}
+
 /// What the old page shows from key `maxvid` on, up to the last row.
 async fn shown(base: String, mut maxvid: i64) -> Vec<i64> {
     let mut shown = Vec::new();

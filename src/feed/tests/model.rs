@@ -250,7 +250,9 @@ impl World {
     }
 
     fn answer(&mut self, works: bool) {
-        let Ok(HistoryRequest { after, through, limit, reply }) = self.requests.try_recv() else { return };
+        let Ok(HistoryRequest { after, through, limit, reply, .. }) = self.requests.try_recv() else {
+            return;
+        };
         let rows = self.table.range(after + 1..=through).take(limit).map(|&key| row(key)).collect();
         let _ = reply.send(if works { Ok(rows) } else { Err(HistoryUnavailable) });
     }
