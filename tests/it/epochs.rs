@@ -107,3 +107,31 @@ async fn compressed_statements_and_definitions_lose_nothing() {
     })
     .await;
 }
+
+/// By two statements, between which there is no table.
+#[tokio::test]
+async fn a_table_that_is_made_anew_begins_a_new_epoch_and_loses_nothing() {
+    each_kind(async |kind| {
+        for away in ["RENAME TABLE vdooropen TO archive", "DROP TABLE vdooropen"] {
+            for unread in [false, true] {
+                let mut scene = Scene::start(kind, &[], &[]).await;
+                scene.sql(&["CREATE TABLE fresh LIKE vdooropen", &swipe(1)]).await;
+                scene.read(1).await;
+                if unread {
+                    scene.doorcast.signal("STOP");
+                }
+                scene.sql(&[&swipe(2)]).await;
+                if !unread {
+                    scene.read(2).await;
+                }
+                scene.sql(&[away, "CREATE TABLE vdooropen LIKE fresh", &swipe(3)]).await;
+                if unread {
+                    scene.doorcast.signal("CONT");
+                }
+                let what = format!("{away}, unread: {unread}");
+                ids_are(&mut scene, &["1-1", "1-2", "2-1", "2-2"], &what).await;
+            }
+        }
+    })
+    .await;
+}
