@@ -92,7 +92,7 @@ impl Follower {
     /// After a kill nobody knows which rows were told last, and in which order, and now the binlog does not
     /// tell, either. With new ids for what comes now, a client that had some of those rows is told of a gap
     /// and gets all of them; others go on as ever.
-    fn renumber(&mut self, reason: &'static str) {
+    pub(super) fn renumber(&mut self, reason: &'static str) {
         self.keys.renumber();
         self.feed.begin_epoch(self.keys.epoch());
         if let Some(greatest) = self.keys.greatest() {

@@ -538,35 +538,6 @@ async fn a_monthly_archive_by_rename_loses_nothing_and_begins_a_new_epoch() {
 }
 
 #[tokio::test]
-async fn columns_may_come_go_and_change_in_the_middle_of_the_stream() {
-    each_kind(async |kind| {
-        let mut scene = Scene::start(kind, &[], &[]).await;
-        scene
-            .sql(&[
-                &swipe(1),
-                "ALTER TABLE vdooropen ADD note VARCHAR(20) DEFAULT 'neu'",
-                &swipe(2),
-                "ALTER TABLE vdooropen MODIFY doorno BIGINT NOT NULL",
-                &swipe(3),
-                "ALTER TABLE vdooropen DROP note",
-                &swipe(4),
-                "ALTER TABLE vdooropen MODIFY rfsim CHAR(16) CHARACTER SET utf8 NOT NULL",
-                &swipe(5),
-            ])
-            .await;
-        scene.read(5).await;
-        scene.doorcast.kill().await;
-        scene.sql(&[&swipe(6), "ALTER TABLE vdooropen ADD late INT AFTER vid", &swipe(7)]).await;
-        scene.doorcast.start_again().await;
-        let (rows, _scene) = scene.every_row_of_the_table_came_once().await;
-        assert_eq!(rows.len(), 8, "{kind}");
-        assert!(rows[1].1.contains("\"note\":\"neu\"") || rows[1].1.contains("\"ynopen\""), "{}", rows[1].1);
-        assert!(rows[7].1.contains("\"late\":null"), "{}", rows[7].1);
-    })
-    .await;
-}
-
-#[tokio::test]
 async fn the_layout_is_read_again_before_the_next_row() {
     each_kind(async |kind| {
         let mut scene = Scene::start(kind, &[], &[]).await;
