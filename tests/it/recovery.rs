@@ -650,9 +650,9 @@ async fn other_tables_may_hold_what_they_like() {
         let mut scene = Scene::start(kind, &options, &[]).await;
         scene
             .sql(&[
-                "CREATE TABLE odd (t TIME(6), g VARCHAR(20) CHARACTER SET gbk, b VARBINARY(20), l LONGBLOB, d DATETIME)",
+                "CREATE TABLE odd (t TIME(6), g VARCHAR(20) CHARACTER SET gbk, x TEXT CHARACTER SET latin1, b VARBINARY(20), l LONGBLOB, d DATETIME)",
                 "SET SESSION sql_mode=''",
-                "INSERT INTO odd VALUES ('-838:59:59', _gbk 0xC4E3BAC3, 0xFFFE80, NULL, '0000-00-00')",
+                "INSERT INTO odd VALUES ('-838:59:59', _gbk 0xC4E3BAC3, _latin1 0xE9, 0xFFFE80, NULL, '0000-00-00')",
                 &swipe(1),
                 "INSERT INTO odd (l) VALUES (REPEAT('x', 17 * 1024 * 1024))",
                 &swipe(2),
@@ -677,8 +677,17 @@ async fn other_tables_may_hold_what_they_like() {
                 .sql(&["CREATE TABLE vec (v VECTOR(3))", "INSERT INTO vec VALUES (VEC_FromText('[1,2,3]'))"])
                 .await;
         }
-        let (rows, _scene) = scene.every_row_of_the_table_came_once().await;
-        assert_eq!(rows.len(), 4, "{kind}");
+        scene.read(3).await;
+        let status = scene.status().await;
+        let fallbacks = (&status["table_reads"], &status["reconnects"]);
+        assert_eq!(fallbacks, (&0.into(), &0.into()), "{kind}: straight from the binlog: {status}");
+        // A text that is not UTF-8.
+        scene.sql(&["SET NAMES latin1", "SET SESSION binlog_format=STATEMENT"]).await;
+        scene.conn.query_drop(&b"INSERT INTO odd (x) VALUES ('\xE9\xFF')"[..]).await.unwrap();
+        scene.sql(&["SET SESSION binlog_format=ROW", "SET NAMES utf8mb4", &swipe(4)]).await;
+        let (rows, scene) = scene.every_row_of_the_table_came_once().await;
+        assert_eq!(rows.len(), 5, "{kind}");
+        assert_eq!(scene.status().await["reconnects"], 0, "{kind}");
     })
     .await;
 }
@@ -697,8 +706,10 @@ async fn tagged_gtids_are_followed_by_file_and_offset() {
         assert!(saved.contains(":door:1"), "{saved}");
         scene.sql(&[&swipe(2)]).await;
         scene.doorcast.start_again().await;
-        let (rows, _scene) = scene.every_row_of_the_table_came_once().await;
+        let (rows, scene) = scene.every_row_of_the_table_came_once().await;
         assert_eq!(rows.len(), 3, "{kind}");
+        let status = scene.status().await;
+        assert_eq!(status["table_reads"], 0, "{kind}: straight from the binlog: {status}");
     })
     .await;
 }
