@@ -27,6 +27,7 @@ mod namespace;
 mod older;
 mod overtaken;
 mod positions;
+mod prepared;
 mod process;
 mod proxy;
 mod recovery;
