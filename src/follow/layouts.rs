@@ -52,6 +52,10 @@ impl Follower {
         if std::mem::take(&mut self.key_changed) && rows_before {
             self.rows_may_be_missing(&UNREAD_BEFORE_ANOTHER_KEY);
         }
+        // What came in the order of commits then comes by looks at the table now.
+        if rows_before && !self.told_is_known && !table.layout().has_key_first() {
+            self.tell_the_last_again("doorcast was killed, and then the table was altered");
+        }
         Ok(changed.unwrap_or(at))
     }
 

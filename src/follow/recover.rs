@@ -108,7 +108,7 @@ impl Follower {
 
     /// After a kill nobody knows which rows were told last, and in which order, and now the binlog does not
     /// tell, either.
-    fn tell_the_last_again(&mut self, reason: &'static str) {
+    pub(super) fn tell_the_last_again(&mut self, reason: &'static str) {
         self.renumber();
         self.told_is_known = true;
         warn!(

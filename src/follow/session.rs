@@ -123,6 +123,12 @@ impl Follower {
         if !self.begun {
             self.seed_from_checkpoint(table).await?;
         }
+        if position.gtid_set.as_ref().is_some_and(GtidSet::has_tags) {
+            info!(
+                "the GTID set has tags, and can't be asked for: reading goes on by file and offset, and on another server \
+                 the missing rows are read from the table"
+            );
+        }
         let same_server = self.server.as_ref().is_none_or(|before| *before == server.identity);
         let start = match &position.gtid_set {
             _ if same_server && position.at.is_known() && position.at.offset <= LARGEST_OFFSET => {

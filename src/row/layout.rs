@@ -119,6 +119,11 @@ impl Layout {
         Ok(finish(key, out, spans, &self.names))
     }
 
+    /// Whether the key is the first column: then it may be known of an image that can't be decoded.
+    pub fn has_key_first(&self) -> bool {
+        self.key == 0
+    }
+
     pub(super) fn key_index(&self) -> usize {
         self.key
     }

@@ -10,7 +10,7 @@ use tokio::{
 use crate::{
     deadline::deadline,
     process::Doorcast,
-    scene::{swipe, url},
+    scene::{Scene, swipe, url},
     servers::{self, kinds},
 };
 
@@ -220,5 +220,29 @@ async fn a_compressed_transaction_of_64_megabytes_is_told_once_and_in_order() {
                 .every_row_is_told_once()
                 .await;
         }
+    }
+}
+
+/// A packet of the protocol holds 16 MB: a larger event comes in several.
+#[tokio::test]
+async fn a_row_of_more_than_a_packet_is_told_once() {
+    const BYTES: usize = 20_000_000;
+    for kind in kinds() {
+        let mut server_options = vec!["--max-allowed-packet=64M"];
+        if kind == "mysql-5.6" {
+            server_options.push("--innodb-log-file-size=256M"); // which bounds a BLOB there
+        }
+        let mut scene = Scene::start(kind, &server_options, &[]).await;
+        scene
+            .sql(&[
+                "ALTER TABLE vdooropen ADD COLUMN note LONGTEXT CHARACTER SET latin1",
+                &format!("INSERT INTO vdooropen VALUES (NULL, 1, '00A1', 't', 'Y', REPEAT('x', {BYTES}))"),
+            ])
+            .await;
+        let (rows, scene) = scene.every_row_of_the_table_came_once().await;
+        assert_eq!(rows.len(), 2, "{kind}");
+        let note = format!("\"note\":\"{}\"}}", "x".repeat(BYTES));
+        assert!(rows[0].1.ends_with(&note), "{kind}: {} bytes", rows[0].1.len());
+        assert_eq!(scene.status().await["reconnects"], 0, "{kind}");
     }
 }

@@ -31,6 +31,7 @@ mod namespace;
 mod older;
 mod overtaken;
 mod positions;
+mod prepared;
 mod process;
 mod proxy;
 mod recovery;
