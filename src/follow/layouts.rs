@@ -40,15 +40,27 @@ impl Follower {
         if self.layout_at(&at) == Some(table.checksum()) {
             return Ok(at);
         }
-        let end = binlog_end(table.conn(), server).await.map_err(Ended::from)?.at;
-        if at.is_known() && at.reaches(&end) {
+        let end = binlog_end(table.conn(), server).await.map_err(Ended::from)?;
+        let has_all = match start {
+            Start::File { at, .. } => at.reaches(&end.at),
+            Start::Gtid(set) => end.gtid_set.is_some_and(|theirs| set.contains(&theirs)),
+        };
+        if has_all {
             return Ok(at);
         }
-        debug!(%end, "reading ahead for changes of the table");
-        let mut tail = self.open_tail(server, start, table).await?;
-        let changed = self.last_change(&mut tail, &end).await;
-        tail.close().await;
-        let (changed, rows_before) = changed?;
+        let end = end.at;
+        let (changed, rows_before) = if self.read_ahead_in_vain.as_ref() == Some(&at) {
+            // The link does not last so long: what comes up to there is read from the table, and moves the position.
+            (Some(end), true)
+        } else {
+            self.read_ahead_in_vain = Some(at.clone());
+            debug!(%end, "reading ahead for changes of the table");
+            let mut tail = self.open_tail(server, start, table).await?;
+            let changed = self.last_change(&mut tail, &end).await;
+            tail.close().await;
+            changed?
+        };
+        self.read_ahead_in_vain = None;
         if std::mem::take(&mut self.key_changed) && rows_before {
             self.rows_may_be_missing(&UNREAD_BEFORE_ANOTHER_KEY);
         }

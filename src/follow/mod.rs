@@ -121,6 +121,8 @@ pub struct Follower {
     ahead: Ahead,
     /// A checksum of the table's layout, and where the first row image stands that is certain to have it.
     layout: Option<(u32, FileOffset)>,
+    /// Behind which place reading ahead for changes of the table ended in an error, the last time.
+    read_ahead_in_vain: Option<FileOffset>,
     /// The column that the keys are of.
     key_column: Option<Box<str>>,
     /// It is another one than before, and the binlog has not been read since.
@@ -201,6 +203,7 @@ impl Follower {
             keys: Keys::new(1, capacity),
             ahead: Ahead::default(),
             layout: None,
+            read_ahead_in_vain: None,
             key_column: None,
             key_changed: false,
             looks: Looks::default(),

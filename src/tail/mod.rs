@@ -345,12 +345,17 @@ fn grant_slave(account: &str) -> String {
     format!("GRANT REPLICATION SLAVE ON *.* TO {account};")
 }
 
+/// What tokio-util 0.7 says of a stream that ends in the middle of a packet, as an error of no special kind.
+const CUT_IN_A_PACKET: &str = "bytes remaining on stream";
+
 /// Whether the decoder made the error, and not the network. Both have `UnexpectedEof`: it is the decoder's
 /// inside a compressed transaction, which has come as a whole, and where the text is mysql_common's own.
 fn is_of_decoder(err: &Error, in_payload: bool) -> bool {
     let Error::Io(IoError::Io(err)) = err else { return false };
     match err.kind() {
-        io::ErrorKind::InvalidData | io::ErrorKind::Other => err.raw_os_error().is_none(),
+        io::ErrorKind::InvalidData | io::ErrorKind::Other => {
+            err.raw_os_error().is_none() && err.to_string() != CUT_IN_A_PACKET
+        }
         io::ErrorKind::UnexpectedEof => in_payload || err.to_string().starts_with("can't parse"),
         _ => false,
     }

@@ -2,6 +2,7 @@
 
 use crate::{
     deadline::deadline,
+    proxy::Way,
     scene::{Scene, swipe},
     servers::each_kind,
 };
@@ -186,6 +187,32 @@ async fn rows_of_unknown_keys_have_new_ids_after_a_kill() {
             }
             since = answer["next"].as_str().unwrap().to_owned();
         }
+    })
+    .await;
+}
+
+/// Changes of the table are looked for in the binlog first, where it was altered while doorcast was away.
+#[tokio::test]
+async fn a_link_that_does_not_last_until_changes_are_found_loses_nothing() {
+    each_kind(async |kind| {
+        let (mut scene, proxy) = Scene::behind_proxy(kind, &[], &["--ssl-mode", "disabled"]).await;
+        scene.sql(&["CREATE TABLE other (text MEDIUMTEXT)", &swipe(1)]).await;
+        scene.read(1).await;
+        assert!(scene.doorcast.stop().await.success());
+        scene.sql(&[&swipe(2), "ALTER TABLE vdooropen ADD note INT"]).await;
+        for _ in 0..6 {
+            scene.sql(&["INSERT INTO other VALUES (REPEAT('x', 500000))"]).await;
+        }
+        scene.sql(&[&swipe(3)]).await;
+        proxy.set_for_all(Way::CutAfter(1_200_000));
+        scene.doorcast.start_again().await;
+        scene.read(3).await;
+        proxy.set_for_all(Way::Open);
+        let log = scene.doorcast.log();
+        assert!(!log.contains("the position is lost"), "{kind}: {log}");
+        let note = ",\"note\":null";
+        let expected = [("", 1), (note, 2), (note, 3)].map(|(rest, key)| row("", key, "", rest));
+        rows_are(scene, &expected, "").await;
     })
     .await;
 }
