@@ -14,7 +14,7 @@ use crate::id::Key;
 
 /// Late rows that are remembered below the ring, or as many as a client may get from the table, if that is more. A client
 /// older than the forgotten ones gets a gap. Only tables with many parallel writers, or large transactions, have late rows
-/// at all; this is 200 kB at most.
+/// at all; this many take 200 kB.
 const LATE_KEPT: usize = 4096;
 
 /// Keys that are remembered as read from the table for a client. It matters only between a row's

@@ -21,7 +21,7 @@ mod tests;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 
 use self::ring::Ring;
 pub use self::{
@@ -109,17 +109,19 @@ impl Feed {
         rows: Vec<EncodedRow>,
         again: impl Fn(Key) -> bool,
     ) {
+        let told = Instant::now();
         // Encoded before the lock, so that readers wait for a few pointers only.
         let ready = match <[EncodedRow; 1]>::try_from(rows) {
             Ok([row]) => {
                 let again = again(row.key);
-                let row = Arc::new(Row::new(epoch, committed_ms, row));
+                let row = Arc::new(Row::new(epoch, committed_ms, told, row));
                 let mut ring = self.ring();
                 ring.push(row, again);
                 ring.ready()
             }
             Err(rows) => {
-                let encode = |row: EncodedRow| (again(row.key), Arc::new(Row::new(epoch, committed_ms, row)));
+                let encode =
+                    |row: EncodedRow| (again(row.key), Arc::new(Row::new(epoch, committed_ms, told, row)));
                 let rows: Vec<(bool, Arc<Row>)> = rows.into_iter().map(encode).collect();
                 let mut ring = self.ring();
                 rows.into_iter().for_each(|(again, row)| ring.push(row, again));
@@ -135,6 +137,12 @@ impl Feed {
     /// The keys have started over. The head is `<epoch>-0` until a row comes. Epochs only go up.
     pub fn begin_epoch(&self, epoch: Epoch) {
         self.ring().begin_epoch(epoch);
+        self.wake();
+    }
+
+    /// The same rows get ids of another epoch from here on. Epochs only go up.
+    pub fn renumber(&self, epoch: Epoch) {
+        self.ring().renumber(epoch);
         self.wake();
     }
 
@@ -167,7 +175,8 @@ impl Feed {
         self.ring().head()
     }
 
-    /// The latest rows of the epoch, at most `limit`, the newest first.
+    /// The latest rows of the table, at most `limit`, the newest first: a key may come again. Those of a table that was
+    /// replaced are not among them, those from before [`Feed::renumber`] are.
     pub fn latest(&self, limit: usize) -> Vec<Arc<Row>> {
         self.ring().latest(limit)
     }

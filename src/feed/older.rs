@@ -8,6 +8,8 @@ use std::{
     sync::Arc,
 };
 
+use tokio::time::Instant;
+
 use super::{
     Row,
     below::{Late, Lost, Place},
@@ -92,7 +94,8 @@ pub(super) async fn count(history: History, ask: Ask, limit: usize) -> Result<us
 
 /// Reads at most `limit` rows by key, and the late ones.
 pub(super) async fn read(history: History, ask: Ask, limit: usize) -> Result<Answer, HistoryUnavailable> {
-    let encode = |row| Arc::new(Row::new(ask.epoch, None, row));
+    let now = Instant::now();
+    let encode = |row| Arc::new(Row::new(ask.epoch, None, now, row));
     let mut singles = HashMap::new();
     let mut bytes = 0;
     for run in ask.singles.chunk_by(|key, next| (1..=APART).contains(&(next - key))).take(RUNS) {

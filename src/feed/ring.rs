@@ -21,6 +21,8 @@ use crate::id::{Epoch, EventId, Key};
 pub(super) struct Ring {
     limits: Limits,
     epoch: Epoch,
+    /// The first epoch in which the table was the one that it is.
+    table_since: Epoch,
     /// The greatest key that the epoch has had.
     highest: Option<Key>,
     head: EventId,
@@ -88,6 +90,7 @@ impl Ring {
         Ring {
             limits: Limits { rows: limits.rows.max(1), ..limits },
             epoch: 1,
+            table_since: 1,
             highest: None,
             head: EventId { epoch: 1, key: 0 },
             head_again: None,
@@ -103,6 +106,12 @@ impl Ring {
     }
 
     pub(super) fn begin_epoch(&mut self, epoch: Epoch) {
+        self.renumber(epoch);
+        self.table_since = epoch;
+    }
+
+    /// An epoch of the same table.
+    pub(super) fn renumber(&mut self, epoch: Epoch) {
         self.epoch = epoch;
         self.highest = None;
         self.head = EventId { epoch, key: 0 };
@@ -273,9 +282,9 @@ impl Ring {
         self.first_row(seq).map(|(_, id)| id)
     }
 
-    /// The latest rows of the epoch, at most `limit`, the newest first.
+    /// The latest rows of the table, at most `limit`, the newest first.
     pub(super) fn latest(&self, limit: usize) -> Vec<Arc<Row>> {
-        let rows = self.slots.iter().rev().take_while(|slot| slot.epoch == self.epoch);
+        let rows = self.slots.iter().rev().take_while(|slot| slot.epoch >= self.table_since);
         let rows = rows.filter_map(|slot| match &slot.what {
             What::Row { row, .. } => Some(row.clone()),
             What::Gap(_) => None,

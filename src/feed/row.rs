@@ -25,7 +25,7 @@ pub struct Row {
 }
 
 impl Row {
-    pub(super) fn new(epoch: u32, committed_ms: Option<u64>, row: EncodedRow) -> Self {
+    pub(super) fn new(epoch: u32, committed_ms: Option<u64>, told: Instant, row: EncodedRow) -> Self {
         debug_assert!(!row.json.contains(&b'\n'), "a line break would end the SSE data line");
         let id = EventId { epoch, key: row.key };
         let (mut epoch_text, mut key_text) = (itoa::Buffer::new(), itoa::Buffer::new());
@@ -38,7 +38,7 @@ impl Row {
         }
         let end = frame.len().saturating_sub(2);
         let json = end.saturating_sub(row.json.len())..end;
-        let (told, frame) = (Instant::now(), Bytes::from(frame));
+        let frame = Bytes::from(frame);
         Row { id, committed_ms, told, frame, json, values: row.values, columns: row.columns }
     }
 
@@ -113,6 +113,7 @@ mod tests {
         let row = Row::new(
             2,
             None,
+            Instant::now(),
             EncodedRow {
                 key: -7,
                 json: br#"{"vid":-7,"ynopen":"Y"}"#.to_vec(),

@@ -1,7 +1,11 @@
 //! What a commit does to the feed and to what is known: rows, looks at the table, new layouts, new
 //! epochs.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use tokio::time::sleep;
 use tracing::{debug, info};
@@ -66,7 +70,7 @@ impl Follower {
                 // Their rows committed before these.
                 self.look(server, table).await?;
             }
-            self.check_for_restart_of_keys(&commit.rows, table).await?;
+            self.check_for_restart_of_keys(&commit, table).await?;
         }
         self.xa_phase(&mut commit);
         // If the keys of its statements came, and not by a look, the whole transaction did: unless they are given out once
@@ -79,7 +83,7 @@ impl Follower {
                 self.begin_epoch(GIVEN_OUT_AGAIN);
                 known = false;
             } else {
-                known = !self.forget_given_out_again(&commit.insert_ids, table).await?;
+                known = !self.forget_given_out_again(&commit.insert_ids, false, table).await?;
             }
         }
         let told = known && !read_ahead && commit.expected == Expected::Nothing;
@@ -152,30 +156,46 @@ impl Follower {
 
     /// A key that is known may be inserted once more. Either it is a REPLACE, which is told again; or keys
     /// start over, after a DELETE and a restart or an ALTER.
-    async fn check_for_restart_of_keys(
-        &mut self,
-        rows: &[EncodedRow],
-        table: &mut Table,
-    ) -> Result<(), Ended> {
-        let came_again =
-            |row: &EncodedRow| !self.keys.is_news(row.key) && !self.ahead.keys.contains(&row.key);
-        if rows.iter().any(came_again) && self.is_another_table_by_now(table).await? {
+    async fn check_for_restart_of_keys(&mut self, commit: &Commit, table: &mut Table) -> Result<(), Ended> {
+        let came_again = |key: &Key| !self.keys.is_news(*key) && !self.ahead.keys.contains(key);
+        let again: Vec<Key> = commit.rows.iter().map(|row| row.key).filter(came_again).collect();
+        if again.is_empty() {
+            return Ok(());
+        }
+        if self.is_another_table_by_now(table).await? {
             self.begin_epoch(GIVEN_OUT_AGAIN);
+        } else if !commit.deleted {
+            self.forget_given_out_again(&again, true, table).await?;
         }
         Ok(())
     }
 
-    /// A statement got keys that came before, in the table whose rows were told: those under which it has another row
-    /// now were given out again, after a DELETE of the newest rows, and are news under new ids. Whether there are any.
-    async fn forget_given_out_again(&mut self, keys: &[Key], table: &mut Table) -> Result<bool, Ended> {
-        let told = self.feed.latest(self.settings.history);
-        let there = rows_with(keys, table).await?;
-        let is_another = |told: &Arc<Row>| there.get(&told.id().key).is_none_or(|now| !told.agrees_with(now));
-        let again = told.iter().filter(|told| keys.contains(&told.id().key) && is_another(told));
-        let again: HashSet<Key> = again.map(|told| told.id().key).collect();
-        if again.is_empty() {
+    /// `keys` that came before were given to other rows, in the table whose rows were told, if they are `certain` to have
+    /// been; or else if it has other rows under them than those that were told. As a server gives a key again only where
+    /// none behind it is left, whatever has gone or is another row behind them is news, too, under new ids. Whether
+    /// there is any.
+    async fn forget_given_out_again(
+        &mut self,
+        keys: &[Key],
+        certain: bool,
+        table: &mut Table,
+    ) -> Result<bool, Ended> {
+        let told = self.told_by_key();
+        let is_another = |key: &Key, there: &HashMap<Key, EncodedRow>| {
+            let Some(now) = there.get(key) else { return true };
+            told.get(key).is_some_and(|told| !told.agrees_with(now))
+                || self.sample.as_ref().is_some_and(|sample| sample::has_another(sample, now))
+        };
+        // Nobody knows of others whether they came.
+        let keys: Vec<Key> = keys.iter().copied().filter(|key| self.keys.has_come(*key)).collect();
+        let there = rows_with(&keys, table).await?;
+        let Some(first) = keys.iter().filter(|key| certain || is_another(key, &there)).min() else {
             return Ok(false);
-        }
+        };
+        let behind: Vec<Key> = self.keys.recent().filter(|key| key >= first).collect();
+        let there = rows_with(&behind, table).await?;
+        let mut again: HashSet<Key> = behind.into_iter().filter(|key| is_another(key, &there)).collect();
+        again.extend(keys.iter().filter(|_| certain));
         self.keys.forget(&again);
         self.renumber();
         info!(epoch = self.keys.epoch(), reason = GIVEN_OUT_AGAIN, "the rows to come have new ids");
@@ -201,7 +221,7 @@ impl Follower {
         }
         // Many of the last may have been deleted: farther and farther back.
         let told = self.feed.latest(self.settings.history);
-        let steps = (0..told.len().ilog2()).map(|step| 1 << step);
+        let steps = (0..told.len().checked_ilog2().unwrap_or(0)).map(|step| 1 << step);
         let older: Vec<_> =
             steps.filter_map(|back: usize| told.get(back)).chain(told.last()).cloned().collect();
         has_one_of(&older, table).await
@@ -251,7 +271,7 @@ impl Follower {
         if !self.reload(change, tail, server, table).await? && change != TableChange::Emptied {
             return Ok(());
         }
-        if self.keys.greatest().is_none() {
+        if self.keys.greatest().is_none() && !self.looks.has_ours() {
             return Ok(());
         }
         match change {
@@ -267,7 +287,9 @@ impl Follower {
                 self.begin_epoch("the table was emptied");
             }
             TableChange::Swapped => {
-                if !self.is_same_table(table).await? {
+                // While nothing was told nobody knows.
+                let in_doubt = self.feed.latest(1).is_empty() && self.looks.has_ours();
+                if in_doubt || !self.is_same_table(table).await? {
                     self.tell_sighted().await;
                     self.begin_epoch("another table stands under the name");
                 }

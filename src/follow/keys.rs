@@ -184,6 +184,11 @@ impl Keys {
         !self.known.contains(&key) && (key >= self.next() || self.holes.contains(key))
     }
 
+    /// Whether `key` is among those that were recorded, and are remembered.
+    pub(super) fn has_come(&self, key: Key) -> bool {
+        self.known.contains(&key)
+    }
+
     /// Whether all keys that may be news are known as such: none were so many that some had to be forgotten.
     pub(super) fn knows_all(&self) -> bool {
         self.holes.floor().is_none()

@@ -23,7 +23,7 @@ use crate::{
 impl Follower {
     /// A checksum of the layout that row images at `at` have, if that is known.
     pub(super) fn layout_at(&self, at: &FileOffset) -> Option<u32> {
-        self.layout.as_ref().filter(|(_, from)| at.is_known() && at.reaches(from)).map(|(layout, _)| *layout)
+        self.layout.as_ref().filter(|(_, from)| at.reaches(from)).map(|(layout, _)| *layout)
     }
 
     /// Where the first row image behind `start` stands that is certain to have the layout that has just been read.
@@ -40,12 +40,18 @@ impl Follower {
         if self.layout_at(&at) == Some(table.checksum()) {
             return Ok(at);
         }
+        if let Some((layout, from)) = &self.layout
+            && (*layout == table.checksum() && at.is_known())
+        {
+            return Ok(from.clone()); // a change behind that one is met on the way
+        }
         let end = binlog_end(table.conn(), server).await.map_err(Ended::from)?;
         let has_all = match start {
             Start::File { at, .. } => at.reaches(&end.at),
             Start::Gtid(set) => end.gtid_set.is_some_and(|theirs| set.contains(&theirs)),
         };
         if has_all {
+            self.key_changed = false;
             return Ok(at);
         }
         let end = end.at;
@@ -56,7 +62,7 @@ impl Follower {
             self.read_ahead_in_vain = Some(at.clone());
             debug!(%end, "reading ahead for changes of the table");
             let mut tail = self.open_tail(server, start, table).await?;
-            let changed = self.last_change(&mut tail, &end).await;
+            let changed = self.last_change(&mut tail, &end, server, table).await;
             tail.close().await;
             changed?
         };
@@ -71,23 +77,35 @@ impl Follower {
         Ok(changed.unwrap_or(at))
     }
 
-    /// Reads up to `end`: behind which place the table was changed last, and whether rows may have come before that.
+    /// Reads up to `end`: behind which place the layout was changed last, and whether rows may have come before that. A
+    /// TRUNCATE leaves it as it is, and the next table is as a rule like the one before, which alone could tell its rows;
+    /// but not where the key is another one.
     async fn last_change(
         &mut self,
         tail: &mut Tail,
         end: &FileOffset,
+        server: &Server,
+        table: &mut Table,
     ) -> Result<(Option<FileOffset>, bool), ReadError> {
+        let counts =
+            |change| self.key_changed || matches!(change, TableChange::Layout | TableChange::Counter);
         let (mut changed, mut rows, mut rows_before) = (None, false, false);
-        let mut quiet = false;
-        while !tail.at().map_or(quiet, |at| at.reaches(end)) {
-            match tail.next().await.map_err(|err| self.explain(err))? {
-                Told::Commit(commit) if commit.change.is_some() => {
+        while !tail.at().or(tail.heartbeat_at()).is_some_and(|at| at.reaches(end)) {
+            match tail.next().await {
+                Ok(Told::Commit(commit)) if commit.change.is_some_and(counts) => {
                     changed = tail.at().cloned();
                     rows_before = rows;
                 }
-                Told::Commit(commit) => rows |= !commit.rows.is_empty() || commit.reread.is_some(),
-                Told::Idle => {}
-                Told::Heartbeat => quiet = true,
+                Ok(Told::Commit(commit)) => rows |= !commit.rows.is_empty() || commit.reread.is_some(),
+                Ok(Told::Idle) => {}
+                Ok(Told::Heartbeat) => {
+                    let now = binlog_end(table.conn(), server).await.map_err(Ended::from)?;
+                    if !now.at.reaches(end) {
+                        let message = format!("the binlog was reset: it ended at {end}, and now at {now}");
+                        return Err(Ended::Passing(message.into()).into());
+                    }
+                }
+                Err(err) => return Err(self.explain(err)),
             }
         }
         Ok((changed, rows_before))
@@ -153,7 +171,8 @@ impl Follower {
         // read ahead.
         let is_known = |at: &FileOffset| {
             self.layout.as_ref().is_some_and(|(before, from)| {
-                *before == layout && (change != TableChange::Layout || from.reaches(at))
+                let is_other = matches!(change, TableChange::Emptied | TableChange::Swapped);
+                *before == layout && (is_other || from.reaches(at))
             })
         };
         if !tail.at().is_some_and(is_known) {

@@ -5,7 +5,7 @@ use tracing::{info, warn};
 use super::{
     Follower, OnLostPosition,
     ended::Ended,
-    lost::{FROM_NOW_REMEDY, REPLACED_UNSEEN},
+    lost::{FROM_NOW_REMEDY, REPLACED_UNSEEN, UNREAD_BEFORE_ANOTHER_KEY},
 };
 use crate::{
     link::{Server, binlog_end},
@@ -58,6 +58,9 @@ impl Follower {
                 }
             }
         }
+        if std::mem::take(&mut self.key_changed) {
+            self.rows_may_be_missing(&UNREAD_BEFORE_ANOTHER_KEY);
+        }
         self.position = Some(end.clone());
         self.vain.over();
         self.server = Some(server.identity.clone());
@@ -68,7 +71,7 @@ impl Follower {
     /// The position was lost: whatever the table has and we have not told comes now.
     async fn catch_up(&mut self, table: &mut Table, server: &Server) -> Result<(), Ended> {
         self.status.table_reads.add(1);
-        let is_another = self.is_another_table(table).await? || !self.is_same_table(table).await?;
+        let is_another = !self.is_table_of_what_was_told(table).await?;
         if self.keys.greatest().is_some() && is_another {
             // Another life of the table, for instance a restored backup: no key says what is missing.
             self.end_lost = false;
@@ -100,7 +103,7 @@ impl Follower {
     /// gets all of them; others go on as ever.
     pub(super) fn renumber(&mut self) {
         self.keys.renumber();
-        self.feed.begin_epoch(self.keys.epoch());
+        self.feed.renumber(self.keys.epoch());
         if let Some(greatest) = self.keys.greatest() {
             self.feed.mark_older(greatest);
         }

@@ -3,10 +3,14 @@
 //! After a position was lost, keys alone do not say so: another table may have as many. The checkpoint keeps a
 //! few bits of a checksum for each of the last rows, which tell nothing of what is in them.
 
-use std::{collections::HashSet, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use super::{Follower, ended::Ended, seed::rows_with};
-use crate::{checkpoint::Sample, feed::Row, id::Key, table::Table};
+use crate::{checkpoint::Sample, feed::Row, id::Key, row::EncodedRow, table::Table};
 
 /// Rows by which a table is known again.
 pub(super) const ROWS: usize = 8;
@@ -19,10 +23,9 @@ impl Follower {
     /// Of the last rows that were told. Until some were, what the checkpoint had.
     pub(super) fn sample(&self) -> Option<Sample> {
         let told = self.feed.latest(ROWS);
-        let ours: Vec<_> = told.iter().filter(|row| row.id().epoch == self.keys.epoch()).collect();
-        let Some(last) = ours.last() else { return self.sample.clone() };
+        let Some(last) = told.last() else { return self.sample.clone() };
         let columns = checksum_of_names(last.columns());
-        let rows = ours.iter().filter(|row| checksum_of_names(row.columns()) == columns);
+        let rows = told.iter().filter(|row| checksum_of_names(row.columns()) == columns);
         let rows = rows.map(|row| (row.id().key, checksum(row.json()))).collect();
         Some(Sample { columns, rows })
     }
@@ -47,20 +50,25 @@ impl Follower {
         Ok(others)
     }
 
+    /// The rows that the feed has of the table; of a key that came again, the last.
+    pub(super) fn told_by_key(&self) -> HashMap<Key, Arc<Row>> {
+        let told = self.feed.latest(self.settings.history);
+        told.into_iter().rev().map(|row| (row.id().key, row)).collect()
+    }
+
     /// Keys of the last rows under which the table has others now. After a loss of power a server may have
     /// forgotten rows that were told, and given their keys out again.
     ///
     /// Which are the last is said by the server's clock, and by ours: that of a server or a session may be set, and
     /// what we read late did not happen late.
     pub(super) async fn given_out_again(&self, table: &mut Table) -> Result<HashSet<Key>, Ended> {
-        let told = self.feed.latest(self.settings.history);
-        let ours = || told.iter().filter(|row| row.id().epoch == self.keys.epoch());
+        let told = self.told_by_key();
         // Rows without a time were read from the table.
-        let timed = || ours().filter_map(|row| Some((row, row.committed_ms()?)));
+        let timed = || told.values().filter_map(|row| Some((row, row.committed_ms()?)));
         let newest = (timed().map(|(_, at)| at).max(), timed().map(|(row, _)| row.told()).max());
-        let (Some(committed_ms), Some(told)) = newest else { return Ok(HashSet::new()) };
+        let (Some(committed_ms), Some(last_told)) = newest else { return Ok(HashSet::new()) };
         let since_ms = committed_ms.saturating_sub(FORGOTTEN_WITHIN.as_millis() as u64);
-        let is_last = |row: &Row, at| at >= since_ms || row.told() + FORGOTTEN_WITHIN >= told;
+        let is_last = |row: &Row, at| at >= since_ms || row.told() + FORGOTTEN_WITHIN >= last_told;
         let last: Vec<_> = timed().filter(|(row, at)| is_last(row, *at)).map(|(row, _)| row).collect();
         let keys: Vec<Key> = last.iter().map(|row| row.id().key).collect();
         let there = rows_with(&keys, table).await?;
@@ -73,6 +81,12 @@ impl Follower {
         }
         Ok(again)
     }
+}
+
+/// Whether the sample has another row under this one's key.
+pub(super) fn has_another(sample: &Sample, now: &EncodedRow) -> bool {
+    sample.columns == checksum_of_names(&now.columns)
+        && sample.rows.iter().any(|(key, then)| *key == now.key && *then != checksum(&now.json))
 }
 
 /// Sixteen bits of it.

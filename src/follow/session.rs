@@ -135,8 +135,12 @@ impl Follower {
                 Start::File { at: position.at, began: position.began }
             }
             Some(set) if !set.is_empty() && !set.has_tags() && has_all(end, set) => {
-                // The old place would mean another one on this server.
+                // The old places would mean others on this server.
                 self.looks.forget_places();
+                self.layout = self.layout_at(&position.at).map(|layout| (layout, FileOffset::unknown()));
+                if !self.ahead.keys.is_empty() {
+                    self.ahead.until = Some(end.at.clone());
+                }
                 self.position = Some(by_gtid(set));
                 Start::Gtid(set.clone())
             }

@@ -133,7 +133,7 @@ impl Follower {
 
     /// Whether it still is, now that rows have been read from it. The binlog may be about to say that another stands
     /// under the name, whose rows have the same keys.
-    async fn is_table_of_what_was_told(&mut self, table: &mut Table) -> Result<bool, Ended> {
+    pub(super) async fn is_table_of_what_was_told(&mut self, table: &mut Table) -> Result<bool, Ended> {
         Ok(!self.is_another_table(table).await? && self.is_same_table(table).await?)
     }
 

@@ -81,15 +81,18 @@ impl Table {
         Ok(Table { conn, charsets, sql: Sql::new(&schema), schema, layout })
     }
 
-    /// Reads the layout again.
+    /// Reads the layout again. It stays the same `Arc` if it says the same.
     ///
     /// # Errors
     /// See [`SchemaError`]; the old layout stays.
     pub async fn reload(&mut self) -> Result<(), SchemaError> {
         let (database, table) = (&self.schema.database, &self.schema.table);
         let read = schema::read(&mut self.conn, &mut self.charsets, database, table);
-        self.schema = within(TIME_LIMIT, read).await?;
-        self.layout = Arc::new(self.schema.layout.clone());
+        let schema = within(TIME_LIMIT, read).await?;
+        if schema.checksum != self.schema.checksum {
+            self.layout = Arc::new(schema.layout.clone());
+        }
+        self.schema = schema;
         self.sql = Sql::new(&self.schema);
         Ok(())
     }

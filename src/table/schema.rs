@@ -191,11 +191,11 @@ fn checksum(described: &[Described], layout: &Layout) -> u32 {
         hasher.update(b"\0");
     };
     add(&layout.key_column().name);
-    for Described { name, column_type, nullable, charset, json_check, .. } in described {
+    for Described { name, column_type, nullable, charset, collation, json_check, .. } in described {
         add(name);
         add(column_type);
         add(charset.as_deref().unwrap_or_default());
-        add(&format!("{nullable} {json_check}"));
+        add(&format!("{nullable} {collation:?} {json_check}"));
     }
     hasher.finalize()
 }

@@ -15,6 +15,9 @@ pub struct Commit {
     pub committed_ms: u64,
     /// The rows it inserted into the table, in order.
     pub rows: Vec<EncodedRow>,
+    /// Whether it deleted rows of the table by row events: those that a REPLACE puts others in the place of, for
+    /// instance.
+    pub deleted: bool,
     /// Why the table must be read by key, too.
     pub reread: Option<Reread>,
     /// Keys that AUTO_INCREMENT gave to statements that are for the table; at least one of them is the

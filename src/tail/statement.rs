@@ -96,9 +96,18 @@ fn define(first: &str, query: &[u8], names: Names<'_>) -> Statement {
     Statement::Definition(match first {
         "TRUNCATE" | "DROP" => TableChange::Emptied,
         "CREATE" | "RENAME" => TableChange::Swapped,
-        _ if has("RENAME") || has("TRUNCATE") => TableChange::Swapped,
+        _ if renames_table(query) || has("TRUNCATE") => TableChange::Swapped,
         _ if has("AUTO_INCREMENT") => TableChange::Counter,
         _ => TableChange::Layout,
+    })
+}
+
+/// Whether an ALTER TABLE renames the table, and not a column or an index alone.
+fn renames_table(query: &[u8]) -> bool {
+    const RENAME: &str = "RENAME";
+    occurrences(query, RENAME).any(|at| {
+        let what = Words(query.get(at + RENAME.len()..).unwrap_or_default()).next();
+        !matches!(what.as_deref(), Some("COLUMN" | "INDEX" | "KEY"))
     })
 }
 
@@ -254,6 +263,8 @@ mod tests {
         check("/*!40000 ALTER TABLE vdooropen DISABLE KEYS */", Definition(Layout));
         check("ALTER TABLE vdooropen AUTO_INCREMENT=1", Definition(Counter));
         check("ALTER TABLE v_new RENAME TO vdooropen, AUTO_INCREMENT=1", Definition(Swapped));
+        check("ALTER TABLE vdooropen RENAME COLUMN a TO b, rename key c TO d", Definition(Layout));
+        check("ALTER TABLE v_new RENAME COLUMN a TO b, RENAME vdooropen", Definition(Swapped));
         check("ALTER TABLE other ADD c INT", Nothing);
         check("CREATE TRIGGER t AFTER INSERT ON vdooropen FOR EACH ROW SET @a=1", Definition(Layout));
     }

@@ -57,6 +57,7 @@ enum Role {
 struct Open {
     rows: Vec<EncodedRow>,
     bytes: usize,
+    deleted: bool,
     reread: Option<Reread>,
     change: Option<TableChange>,
     insert_ids: Vec<Key>,
@@ -159,13 +160,17 @@ impl Assembler {
             WRITE_ROWS_V1 | WRITE_ROWS => self.write_rows(event, table_map)?,
             UPDATE_ROWS_V1
             | UPDATE_ROWS
-            | DELETE_ROWS_V1
-            | DELETE_ROWS
             | PARTIAL_UPDATE_ROWS
             | MARIADB_UPDATE_ROWS_COMPRESSED_V1
-            | MARIADB_UPDATE_ROWS_COMPRESSED
+            | MARIADB_UPDATE_ROWS_COMPRESSED => {}
+            DELETE_ROWS_V1
+            | DELETE_ROWS
             | MARIADB_DELETE_ROWS_COMPRESSED_V1
-            | MARIADB_DELETE_ROWS_COMPRESSED => {}
+            | MARIADB_DELETE_ROWS_COMPRESSED => {
+                if self.is_followed(table_id(event.data())?) {
+                    self.open.get_or_insert_default().deleted = true;
+                }
+            }
             MARIADB_WRITE_ROWS_COMPRESSED_V1 | MARIADB_WRITE_ROWS_COMPRESSED => {
                 if self.is_followed(table_id(data)?) {
                     match unpacked(event) {
@@ -475,6 +480,7 @@ impl Assembler {
             gtid: self.gtid.take(),
             committed_ms,
             rows: open.rows,
+            deleted: open.deleted,
             reread: open.reread,
             insert_ids: open.insert_ids,
             expected: open.expected,

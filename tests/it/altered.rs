@@ -1,10 +1,12 @@
 //! A table that is altered before its rows have been read: no row is decoded by a guess, and none is lost.
 
+use mysql_async::prelude::Queryable;
+
 use crate::{
     deadline::deadline,
     proxy::Way,
     scene::{Scene, swipe},
-    servers::each_kind,
+    servers::{self, each_kind},
 };
 
 /// Where doorcast is while the table is altered.
@@ -187,6 +189,47 @@ async fn rows_of_unknown_keys_have_new_ids_after_a_kill() {
             }
             since = answer["next"].as_str().unwrap().to_owned();
         }
+    })
+    .await;
+}
+
+/// The rows of before are in the binlog alone.
+#[tokio::test]
+async fn rows_before_a_truncate_come_from_the_binlog_where_reading_begins_before_it() {
+    each_kind(async |kind| {
+        let server = servers::private(kind, &[]).await;
+        let mut root = server.root(None).await.unwrap();
+        servers::create(&mut root, "doors", "doorcast").await;
+        let (one, two, three) = (swipe(1), swipe(2), swipe(3));
+        for sql in [&*one, &two, "TRUNCATE vdooropen", &three] {
+            root.query_drop(sql).await.unwrap();
+        }
+        let mut scene = Scene::on(kind, server, &["--start-from", "earliest"]).await;
+        for rows in scene.last_row().await {
+            let ids: Vec<&str> = rows.iter().map(|(id, _)| &**id).collect();
+            assert_eq!(ids, ["1-1", "1-2", "2-1", "2-2"], "{kind}: {rows:?}");
+        }
+        assert_eq!(scene.status().await["breaks"], 0, "{kind}");
+    })
+    .await;
+}
+
+/// Two columns change names and change back, which the schema does not show.
+#[tokio::test]
+async fn columns_that_change_names_there_and_back_are_never_mixed_up() {
+    each_kind(async |kind| {
+        let mut scene = Scene::start(kind, &[], &[]).await;
+        let swap = "ALTER TABLE vdooropen CHANGE rfsim optime CHAR(16) NOT NULL, CHANGE optime rfsim CHAR(16) NOT NULL";
+        let insert = "INSERT INTO vdooropen (doorno, rfsim, optime, ynopen) VALUES (2, 'card', 'time', 'Y')";
+        scene.sql(&["ALTER TABLE vdooropen MODIFY optime CHAR(16) NOT NULL", &swipe(1)]).await;
+        scene.read(1).await;
+        scene.doorcast.signal("STOP");
+        scene.sql(&[swap, insert, swap]).await;
+        scene.doorcast.signal("CONT");
+        scene.read(2).await;
+        // What was the time stands under the card's name now.
+        let (rows, _scene) = scene.every_row_of_the_table_came_once().await;
+        assert!(rows[1].1.contains("\"rfsim\":\"time\",\"optime\":\"card\""), "{kind}: {rows:?}");
     })
     .await;
 }

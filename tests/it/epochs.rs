@@ -56,25 +56,77 @@ async fn keys_that_are_given_out_again_begin_a_new_epoch() {
     .await;
 }
 
-/// They are told once more, as after a REPLACE; the rest of the table is what it was, and is not told again.
+/// They are told under new ids; the rest of the table is what it was, and is not told again. A client that was away has an
+/// id of a row that is gone, and gets all that came since or a gap.
 #[tokio::test]
-async fn keys_of_deleted_rows_that_are_given_out_again_are_told_again() {
+async fn keys_of_deleted_rows_that_are_given_out_again_are_told_under_new_ids() {
+    let two =
+        "INSERT INTO vdooropen (doorno, rfsim, optime, ynopen) VALUES (5, 'A', 't', 'Y'), (6, 'A', 't', 'Y')";
+    let five = &*swipe(5);
+    let six = &*swipe(6);
     each_kind(async |kind| {
-        for (format, expected) in [
-            ("ROW", &["1-1", "1-2", "1-3", "1-4", "1-3", "1-4"]),
-            ("STATEMENT", &["1-1", "1-2", "1-3", "1-4", "2-3", "2-4"]),
-        ] {
+        for (format, inserts) in
+            [("ROW", &[five, six][..]), ("STATEMENT", &[five, six]), ("STATEMENT", &[two]), ("ROW", &[two])]
+        {
+            let what = format!("{kind} {format} {}", inserts.len());
+            let mut scene = Scene::start(kind, &[], &["--history", "3"]).await;
+            for door in 1..=4 {
+                scene.sql(&[&swipe(door)]).await;
+                scene.read(door as usize).await;
+            }
+            let sql = ["DELETE FROM vdooropen WHERE vid >= 3", "ALTER TABLE vdooropen AUTO_INCREMENT = 3"];
+            scene.sql(&sql).await;
+            scene.sql(&[&format!("SET SESSION binlog_format={format}")]).await;
+            scene.sql(inserts).await;
+            scene.sql(&["SET SESSION binlog_format=ROW"]).await;
+            scene.read(6).await;
+            for door in 7..=9 {
+                scene.sql(&[&swipe(door)]).await;
+                scene.read(door as usize).await;
+            }
+            assert_eq!(scene.status().await["unlogged"], 0, "{what}");
+            // The feed has three rows by now.
+            let url = scene.doorcast.url("/poll?since=1-4&limit=100");
+            let answer = crate::site::client().get(url).send().await.unwrap().text().await.unwrap();
+            let answer: serde_json::Value = serde_json::from_str(&answer).unwrap();
+            assert_eq!(answer["gap"]["after"], "1-4", "{what}: {answer}");
+            let expected = ["1-1", "1-2", "1-3", "1-4", "2-3", "2-4", "2-5", "2-6", "2-7", "2-8"];
+            ids_are(&mut scene, &expected, &what).await;
+        }
+    })
+    .await;
+}
+
+/// The table is made anew where its rows stay the same.
+#[tokio::test]
+async fn keys_of_rows_that_were_deleted_while_it_was_away_are_told_under_new_ids() {
+    each_kind(async |kind| {
+        for format in ["ROW", "STATEMENT"] {
             let mut scene = Scene::start(kind, &[], &[]).await;
             scene.sql(&[&swipe(1), &swipe(2), &swipe(3), &swipe(4)]).await;
             scene.read(4).await;
+            assert!(scene.doorcast.stop().await.success());
             let format_sql = format!("SET SESSION binlog_format={format}");
             let sql = ["DELETE FROM vdooropen WHERE vid >= 3", "ALTER TABLE vdooropen AUTO_INCREMENT = 3"];
             scene.sql(&sql).await;
-            scene.sql(&[&format_sql, &swipe(5), "SET SESSION binlog_format=ROW"]).await;
-            scene.read(5).await;
-            ids_are(&mut scene, expected, format).await;
-            assert_eq!(scene.status().await["unlogged"], 0, "{kind} {format}");
+            scene.sql(&[&format_sql, &swipe(5), &swipe(6), "SET SESSION binlog_format=ROW"]).await;
+            scene.doorcast.start_again().await;
+            scene.read(6).await;
+            ids_are(&mut scene, &["1-1", "1-2", "1-3", "1-4", "2-3", "2-4", "2-5"], format).await;
         }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_feed_without_history_survives_rows_that_come_again() {
+    each_kind(async |kind| {
+        let mut scene = Scene::start(kind, &[], &["--history", "0"]).await;
+        scene.sql(&[&swipe(1)]).await;
+        scene.read(1).await;
+        scene.sql(&["UPDATE vdooropen SET ynopen = 'N'", "ALTER TABLE vdooropen AUTO_INCREMENT = 2"]).await;
+        scene.sql(&["REPLACE INTO vdooropen VALUES (1,4,'00A1','t','Y')", &swipe(2)]).await;
+        scene.read(3).await;
     })
     .await;
 }
