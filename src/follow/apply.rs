@@ -300,7 +300,7 @@ impl Follower {
 }
 
 /// Whether the table has one of these rows as it was told.
-async fn has_one_of(told: &[Arc<Row>], table: &mut Table) -> Result<bool, Ended> {
+pub(super) async fn has_one_of(told: &[Arc<Row>], table: &mut Table) -> Result<bool, Ended> {
     for told in told {
         let key = told.id().key;
         let there = table.rows_between(key - 1, key, 1).await?;

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use super::{Follower, ended::Ended, seed::rows_with};
+use super::{Follower, apply::has_one_of, ended::Ended, seed::rows_with};
 use crate::{checkpoint::Sample, feed::Row, id::Key, row::EncodedRow, table::Table};
 
 /// Rows by which a table is known again.
@@ -50,6 +50,22 @@ impl Follower {
         Ok(others)
     }
 
+    /// Whether the table has the rows that were told before those that a server may have forgotten. Those that were read
+    /// from the table say so only where there are no others.
+    pub(super) async fn has_rows_before_the_last(&self, table: &mut Table) -> Result<bool, Ended> {
+        let told = self.feed.latest(self.settings.history);
+        let may_be_forgotten = may_be_forgotten(told.iter());
+        let before = |timed| {
+            let before = told.iter().filter(|row| !may_be_forgotten(row));
+            before.filter(move |row| row.committed_ms().is_some() == timed).take(ROWS).cloned()
+        };
+        let mut rows: Vec<Arc<Row>> = before(true).collect();
+        if rows.is_empty() {
+            rows = before(false).collect();
+        }
+        has_one_of(&rows, table).await
+    }
+
     /// The rows that the feed has of the table; of a key that came again, the last.
     pub(super) fn told_by_key(&self) -> HashMap<Key, Arc<Row>> {
         let told = self.feed.latest(self.settings.history);
@@ -58,18 +74,10 @@ impl Follower {
 
     /// Keys of the last rows under which the table has others now. After a loss of power a server may have
     /// forgotten rows that were told, and given their keys out again.
-    ///
-    /// Which are the last is said by the server's clock, and by ours: that of a server or a session may be set, and
-    /// what we read late did not happen late.
     pub(super) async fn given_out_again(&self, table: &mut Table) -> Result<HashSet<Key>, Ended> {
         let told = self.told_by_key();
-        // Rows without a time were read from the table.
-        let timed = || told.values().filter_map(|row| Some((row, row.committed_ms()?)));
-        let newest = (timed().map(|(_, at)| at).max(), timed().map(|(row, _)| row.told()).max());
-        let (Some(committed_ms), Some(last_told)) = newest else { return Ok(HashSet::new()) };
-        let since_ms = committed_ms.saturating_sub(FORGOTTEN_WITHIN.as_millis() as u64);
-        let is_last = |row: &Row, at| at >= since_ms || row.told() + FORGOTTEN_WITHIN >= last_told;
-        let last: Vec<_> = timed().filter(|(row, at)| is_last(row, *at)).map(|(row, _)| row).collect();
+        let may_be_forgotten = may_be_forgotten(told.values());
+        let last: Vec<_> = told.values().filter(|row| may_be_forgotten(row)).collect();
         let keys: Vec<Key> = last.iter().map(|row| row.id().key).collect();
         let there = rows_with(&keys, table).await?;
         let mut again = HashSet::new();
@@ -80,6 +88,20 @@ impl Follower {
             }
         }
         Ok(again)
+    }
+}
+
+/// Which of the rows that were told a server that lost power may have forgotten: the last, by the server's clock or by
+/// ours. That of a server or a session may be set, and what we read late did not happen late.
+fn may_be_forgotten<'a>(told: impl Iterator<Item = &'a Arc<Row>>) -> impl Fn(&Row) -> bool {
+    // Rows without a time were read from the table.
+    let timed = told.filter_map(|row| Some((row.committed_ms()?, row.told())));
+    let newest = timed.reduce(|(at, told), (other, later)| (at.max(other), told.max(later)));
+    move |row| {
+        newest.zip(row.committed_ms()).is_some_and(|((newest_ms, last_told), at)| {
+            at >= newest_ms.saturating_sub(FORGOTTEN_WITHIN.as_millis() as u64)
+                || row.told() + FORGOTTEN_WITHIN >= last_told
+        })
     }
 }
 

@@ -1,6 +1,6 @@
 //! Where reading goes on: by place, by GTID, or by the table when neither means the same any more.
 
-use std::fs::File;
+use std::{fs::File, net::Ipv4Addr};
 
 use doorcast::checkpoint::{Checkpoint, CheckpointFile};
 use mysql_async::prelude::Queryable;
@@ -13,7 +13,7 @@ use crate::{
     proxy::{Proxy, Way},
     recovery::{purge, replicate, reset_binlog},
     scene::{Scene, swipe, url},
-    servers::{self, each_kind},
+    servers::{self, PASSWORD, each_kind},
 };
 
 /// Changes the checkpoint of a process that has ended.
@@ -263,13 +263,13 @@ async fn a_table_with_as_many_rows_that_took_the_place_of_ours_meanwhile_is_not_
     .await;
 }
 
-/// What a server does that loses power, in good order: it forgets the row under key `last`, that was told, gives the key
-/// to a swipe at door 12, and its binlog ends before our position. That swipe must be told, once.
-async fn given_out_again(scene: &mut Scene, proxy: &Proxy, last: u32) {
+/// What a server does that loses power, in good order: it forgets the rows from key `first` to `last`, that were told, gives
+/// the first key to a swipe at door 12, and its binlog ends before our position. That swipe must be told, once.
+async fn given_out_again(scene: &mut Scene, proxy: &Proxy, first: u32, last: u32) {
     let kind = scene.kind;
     proxy.set(Way::Stalled);
-    let delete = format!("DELETE FROM vdooropen WHERE vid = {last}");
-    let other = format!("INSERT INTO vdooropen VALUES ({last}, 12, '00A2', '20261120 071501', 'Y')");
+    let delete = format!("DELETE FROM vdooropen WHERE vid >= {first}");
+    let other = format!("INSERT INTO vdooropen VALUES ({first}, 12, '00A2', '20261120 071501', 'Y')");
     scene.sql(&[&delete, &other, reset_binlog(kind)]).await;
     proxy.drop_stalled();
     scene.doorcast.logged("read the missing rows from the table").await;
@@ -295,7 +295,30 @@ async fn a_row_under_a_key_that_the_server_gave_out_again_is_told() {
         let (mut scene, proxy) = Scene::behind_proxy(kind, &[], &["--db-heartbeat", "20"]).await;
         scene.sql(&[&swipe(1), &swipe(2)]).await;
         scene.read(2).await;
-        given_out_again(&mut scene, &proxy, 2).await;
+        given_out_again(&mut scene, &proxy, 2, 2).await;
+    })
+    .await;
+}
+
+/// It forgets more rows than those by which the table is known again, and some of their keys.
+#[tokio::test]
+async fn a_table_whose_server_forgot_all_of_the_last_rows_is_still_the_same() {
+    each_kind(async |kind| {
+        let server = servers::private(kind, &[]).await;
+        let mut root = server.root(None).await.unwrap();
+        servers::create(&mut root, "doors", "doorcast").await;
+        for door in 1..=3 {
+            root.query_drop(swipe(door)).await.unwrap();
+        }
+        let proxy = Proxy::start((Ipv4Addr::LOCALHOST, server.port()).into()).await;
+        let db = format!("mysql://doorcast:{PASSWORD}@127.0.0.1:{}/doors", proxy.port);
+        let mut scene = Scene::through(kind, server, &db, &["--db-heartbeat", "20"]).await;
+        for _ in 0..20 {
+            scene.sql(&[&swipe(4)]).await;
+        }
+        scene.read(23).await;
+        given_out_again(&mut scene, &proxy, 4, 23).await;
+        assert_eq!(scene.status().await["breaks"], 0, "{kind}");
     })
     .await;
 }
@@ -308,7 +331,7 @@ async fn a_row_under_a_key_given_out_again_is_told_though_an_earlier_one_committ
         let ahead = "SET timestamp = UNIX_TIMESTAMP() + 3600";
         scene.sql(&[ahead, &swipe(1), "SET timestamp = DEFAULT", &swipe(2), &swipe(3)]).await;
         scene.read(3).await;
-        given_out_again(&mut scene, &proxy, 3).await;
+        given_out_again(&mut scene, &proxy, 3, 3).await;
     })
     .await;
 }
