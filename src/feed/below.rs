@@ -17,8 +17,8 @@ use crate::id::Key;
 /// at all; this many take 200 kB.
 const LATE_KEPT: usize = 4096;
 
-/// Keys that are remembered as read from the table for a client. It matters only between a row's
-/// commit and its arrival through the binlog, which is a moment.
+/// Keys that are remembered as read from the table for a client. It matters only for rows that are published behind that:
+/// those that are not logged, which takes some seconds.
 const GIVEN_KEPT: usize = 16_384;
 
 /// Below every key that an SQL integer can have.
@@ -159,28 +159,32 @@ impl Below {
 
     /// Whether a row that now comes through the binlog may have been read from the table before.
     pub(super) fn was_given(&self, key: Key) -> bool {
-        self.max.is_some_and(|max| key <= max) && self.given.may_hold(key)
+        self.max.is_some_and(|max| key <= max) && self.given.holds(key)
     }
 }
 
-/// A bounded set of keys that, when it overflows, answers "perhaps" for every key.
+/// The last keys that were given, as a bounded set.
 #[derive(Debug, Default)]
 struct Given {
     keys: HashSet<Key>,
-    overflowed: bool,
+    order: VecDeque<Key>,
 }
 
 impl Given {
     fn add(&mut self, key: Key) {
-        if self.keys.len() >= GIVEN_KEPT {
-            self.keys.clear();
-            self.overflowed = true;
+        if !self.keys.insert(key) {
+            return;
         }
-        self.keys.insert(key);
+        self.order.push_back(key);
+        if self.order.len() > GIVEN_KEPT
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.keys.remove(&oldest);
+        }
     }
 
-    fn may_hold(&self, key: Key) -> bool {
-        self.overflowed || self.keys.contains(&key)
+    fn holds(&self, key: Key) -> bool {
+        self.keys.contains(&key)
     }
 }
 
@@ -260,10 +264,14 @@ mod tests {
     }
 
     #[test]
-    fn an_overflowing_set_of_given_keys_answers_perhaps() {
+    fn the_last_given_keys_are_remembered_and_no_others() {
         let mut below = below();
-        (0..=GIVEN_KEPT as Key).for_each(|key| below.give(key + 1000));
-        assert!(below.was_given(7));
-        assert!(!below.was_given(8), "a key above everything below the ring was never read");
+        let last = 2 * GIVEN_KEPT as Key;
+        below.raise(last);
+        (0..=last).for_each(|key| below.give(key));
+        (0..=last).for_each(|key| below.give(key)); // given to another client
+        assert!(below.was_given(last) && below.was_given(last - GIVEN_KEPT as Key + 1));
+        assert!(!below.was_given(last - GIVEN_KEPT as Key), "forgotten");
+        assert!(!below.was_given(last + 1), "a key above everything below the ring was never read");
     }
 }

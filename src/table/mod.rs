@@ -258,8 +258,24 @@ fn has_collations_of(layout: &Layout, answered: &[mysql_async::Column]) -> bool 
     };
     layout.columns().iter().zip(answered).all(|(column, answered)| {
         !is_text(&column.kind)
-            || column.collation.is_none_or(|collation| collation == answered.character_set())
+            || column.collation.is_none_or(|collation| may_stand_for(answered.character_set(), collation))
     })
+}
+
+/// Whether an answer may name `answered` for text of `collation`. MariaDB 10.10 and later have collations with ids from
+/// 2048 on, a block of 256 for each character set, and name the like among the older ones in their place (seen on 11.8):
+/// these have blocks of their own, and the same without padding.
+fn may_stand_for(answered: u16, collation: u16) -> bool {
+    const NOPAD: u16 = 1024;
+    let first = match collation {
+        2048..2304 => 192, // utf8mb3
+        2304..2560 => 224, // utf8mb4
+        2560..2816 => 128, // ucs2
+        2816..3072 => 101, // utf16
+        3072..3328 => 160, // utf32
+        other => return answered == other,
+    };
+    (first..first + 24).contains(&(answered % NOPAD))
 }
 
 /// The least and the greatest key that the column's type has.

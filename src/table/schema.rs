@@ -202,7 +202,8 @@ fn checksum(described: &[Described], layout: &Layout) -> u32 {
 
 async fn describe(conn: &mut Conn, database: &str, table: &str) -> Result<Vec<Described>, SchemaError> {
     const SQL: &str = "SELECT COLUMN_NAME, DATA_TYPE, COLUMN_TYPE, IS_NULLABLE, EXTRA, CHARACTER_OCTET_LENGTH, \
-                       NUMERIC_PRECISION, NUMERIC_SCALE, DATETIME_PRECISION, c.CHARACTER_SET_NAME, ID \
+                       NUMERIC_PRECISION, NUMERIC_SCALE, DATETIME_PRECISION, c.CHARACTER_SET_NAME, \
+                       c.COLLATION_NAME, ID \
                        FROM information_schema.COLUMNS c \
                        LEFT JOIN information_schema.COLLATIONS l ON l.COLLATION_NAME = c.COLLATION_NAME \
                        WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ? ORDER BY ORDINAL_POSITION";
@@ -212,6 +213,10 @@ async fn describe(conn: &mut Conn, database: &str, table: &str) -> Result<Vec<De
     for row in rows {
         let mut fields = Fields::new("COLUMNS", row);
         let name = fields.text("COLUMN_NAME")?;
+        let collation = match (fields.optional("COLLATION_NAME")?, fields.number("ID")?) {
+            (Some(collation), None) => collation_id(conn, &collation).await?,
+            (_, id) => id,
+        };
         columns.push(Described {
             json_check: json_checks.contains(&name),
             name,
@@ -224,10 +229,22 @@ async fn describe(conn: &mut Conn, database: &str, table: &str) -> Result<Vec<De
             scale: fields.number("NUMERIC_SCALE")?.unwrap_or(0),
             fsp: fields.number("DATETIME_PRECISION")?.unwrap_or(0),
             charset: fields.optional("CHARACTER_SET_NAME")?,
-            collation: fields.number("ID")?.and_then(|id| u16::try_from(id).ok()),
+            collation: collation.and_then(|id| u16::try_from(id).ok()),
         });
     }
     Ok(columns)
+}
+
+/// MariaDB from 10.10 on has collations that stand under their full name in another table only, the default of 11.8 among
+/// them.
+async fn collation_id(conn: &mut Conn, collation: &str) -> Result<Option<u64>, SchemaError> {
+    const UNKNOWN_COLUMN: u16 = 1054;
+    const SQL: &str = "SELECT ID FROM information_schema.COLLATION_CHARACTER_SET_APPLICABILITY WHERE \
+                       FULL_COLLATION_NAME = ?";
+    match conn.exec_first(SQL, (collation,)).await {
+        Err(mysql_async::Error::Server(error)) if error.code == UNKNOWN_COLUMN => Ok(None),
+        id => Ok(id?),
+    }
 }
 
 /// The columns that MariaDB calls JSON: text with a check of its own that is `json_valid` and no more.
