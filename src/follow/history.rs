@@ -7,10 +7,7 @@
 
 use std::sync::Arc;
 
-use tokio::{
-    sync::{mpsc, oneshot},
-    time::Instant,
-};
+use tokio::sync::{mpsc, oneshot};
 use tracing::debug;
 
 use super::ended::Ended;
@@ -152,8 +149,6 @@ pub(super) enum Asked {
     Reading(oneshot::Receiver<FileOffset>, oneshot::Sender<Arc<Layout>>),
     /// To be told when the binlog has been read up to here.
     Until(FileOffset, oneshot::Sender<Arc<Layout>>),
-    /// It has been, since then.
-    Reached(Instant, oneshot::Sender<Arc<Layout>>),
 }
 
 impl Asked {
@@ -171,7 +166,7 @@ impl Asked {
                 }
                 None
             }
-            Asked::Until(..) | Asked::Reached(..) => std::future::pending().await,
+            Asked::Until(..) => std::future::pending().await,
         }
     }
 
@@ -183,22 +178,12 @@ impl Asked {
         }
     }
 
-    /// The binlog has been read to `at`; `looked` says whether whatever was to be looked for at a time has been.
-    pub(super) fn has_read(
-        &mut self,
-        at: Option<&FileOffset>,
-        looked: impl FnOnce(Instant) -> bool,
-        layout: &Arc<Layout>,
-    ) {
+    /// The binlog has been read to `at`. What statements wrote by then need not have been looked for: it has keys of its
+    /// own, but where keys are given out again without a change of the table.
+    pub(super) fn has_read(&mut self, at: Option<&FileOffset>, layout: &Arc<Layout>) {
         if let Asked::Until(until, _) = self
             && at.is_some_and(|at| at.reaches(until))
             && let Asked::Until(_, reached) = std::mem::take(self)
-        {
-            *self = Asked::Reached(Instant::now(), reached);
-        }
-        if let Asked::Reached(since, _) = self
-            && looked(*since)
-            && let Asked::Reached(_, reached) = std::mem::take(self)
         {
             let _ = reached.send(Arc::clone(layout)); // nobody waits any more
         }

@@ -192,11 +192,6 @@ impl Looks {
         self.waiting.iter().all(|waiting| waiting.looks > 0 && (waiting.served || !waiting.seen))
     }
 
-    /// Whether one that arrived by `since` has inserted rows, for what can be known, and none was found yet.
-    pub(super) fn is_in_doubt(&self, since: Instant) -> bool {
-        self.waiting.iter().any(|waiting| waiting.certain && !waiting.seen && waiting.arrived <= since)
-    }
-
     /// When to look next; `by_key` for those alone that can be looked for by their keys.
     pub(super) fn due(&self, by_key: bool) -> Option<Instant> {
         let waiting = || {

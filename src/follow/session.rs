@@ -12,7 +12,6 @@ use super::{
     ended::{Ended, ReadError, chain},
     history::{Asked, Here},
     rhythm::Rhythm,
-    sighted::Sighted,
 };
 use crate::{
     link::{BINLOG_OFF, LinkError, Server, binlog_end, describe, lacks_privilege, within},
@@ -258,8 +257,7 @@ impl Follower {
                 rhythm.moved();
             }
             let at = read_to(self.position.as_ref(), heartbeat.as_ref());
-            let looked = |since| (self.has_looked() || settled >= Some(since)) && !self.is_in_doubt(since);
-            asked.has_read(at, looked, table.layout());
+            asked.has_read(at, table.layout());
             // Not before the server has sent something of the file: it may not have the position. By GTID the
             // place in the file is not known before the first commit, but a server with nothing more to say
             // has said everything.
@@ -364,11 +362,6 @@ impl Follower {
     /// Whether every statement has been looked for, and what was seen has been told.
     fn has_looked(&self) -> bool {
         self.sighted.is_none() && self.looks.has_looked_for_all()
-    }
-
-    /// Whether what has inserted rows by `since` may yet show that keys start over.
-    fn is_in_doubt(&self, since: Instant) -> bool {
-        self.sighted.as_ref().is_some_and(Sighted::is_in_doubt) || self.looks.is_in_doubt(since)
     }
 
     fn caught_up(&mut self) {

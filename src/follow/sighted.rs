@@ -51,11 +51,6 @@ impl Sighted {
         read_to(position, heartbeat).is_some_and(|at| at.reaches(&self.until))
     }
 
-    /// Whether the table may be another one.
-    pub(super) fn is_in_doubt(&self) -> bool {
-        self.in_doubt
-    }
-
     /// When the look began.
     pub(super) fn began(&self) -> Instant {
         self.began
