@@ -29,8 +29,21 @@ pub struct HistoryRequest {
     pub limit: usize,
     /// No more rows once they have so many bytes of JSON.
     pub max_bytes: usize,
+    /// See [`Part`].
+    pub part: Part,
     /// Where the answer goes.
     pub reply: oneshot::Sender<Result<Vec<EncodedRow>, HistoryUnavailable>>,
+}
+
+/// Whether others belong to the same answer: what holds of it must hold when the last of them has been answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// It is one by itself.
+    Whole,
+    /// Others come behind it.
+    First,
+    /// The last one: an error if the table may have changed since the first.
+    Last,
 }
 
 /// The table can't be read now; the caller may try again.
@@ -55,9 +68,10 @@ impl History {
         through: Key,
         limit: usize,
         max_bytes: usize,
+        part: Part,
     ) -> Result<Vec<EncodedRow>, HistoryUnavailable> {
         let (reply, answer) = oneshot::channel();
-        let request = HistoryRequest { after, through, limit, max_bytes, reply };
+        let request = HistoryRequest { after, through, limit, max_bytes, part, reply };
         self.0.send(request).await.map_err(|_| HistoryUnavailable)?;
         answer.await.map_err(|_| HistoryUnavailable)?
     }

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use super::{
     Row,
     below::{Late, Lost, Place},
-    history::{History, HistoryUnavailable},
+    history::{History, HistoryUnavailable, Part},
     ring::Ring,
 };
 use crate::{
@@ -86,7 +86,7 @@ pub(super) fn plan(ring: &Ring, place: Place) -> Plan {
 /// Counts the rows to read, up to `limit`.
 pub(super) async fn count(history: History, ask: Ask, limit: usize) -> Result<usize, HistoryUnavailable> {
     let rows = match ask.after < ask.through {
-        true => history.rows(ask.after, ask.through, limit, COUNTED_BYTES).await?.len(),
+        true => history.rows(ask.after, ask.through, limit, COUNTED_BYTES, Part::Whole).await?.len(),
         false => 0,
     };
     Ok(rows.saturating_add(ask.singles.len()).min(limit))
@@ -100,7 +100,7 @@ pub(super) async fn read(history: History, ask: Ask, limit: usize) -> Result<Ans
     let mut bytes = 0;
     for run in ask.singles.chunk_by(|key, next| (1..=APART).contains(&(next - key))).take(RUNS) {
         let (Some(first), Some(last)) = (run.first(), run.last()) else { continue };
-        let rows = history.rows(first - 1, *last, limit, GIVEN_BYTES).await?;
+        let rows = history.rows(first - 1, *last, limit, GIVEN_BYTES, Part::First).await?;
         // As below; the next step asks for the rest.
         let reached = rows.last().map_or(*last, |row| row.key);
         bytes += rows.iter().map(|row| row.json.len()).sum::<usize>();
@@ -113,8 +113,9 @@ pub(super) async fn read(history: History, ask: Ask, limit: usize) -> Result<Ans
         }
     }
     let (mut rows, mut reached) = (Vec::new(), ask.through);
-    if ask.after < ask.through {
-        rows = history.rows(ask.after, ask.through, limit, GIVEN_BYTES).await?;
+    let part = if ask.singles.is_empty() { Part::Whole } else { Part::Last };
+    if ask.after < ask.through || part == Part::Last {
+        rows = history.rows(ask.after, ask.through, limit, GIVEN_BYTES, part).await?;
         rows.retain(|row| ask.after < row.key && row.key <= ask.through);
         // Large rows come in smaller answers: only an empty one says that there are no more.
         reached = rows.last().map_or(reached, |row| row.key);

@@ -12,7 +12,7 @@ use tracing::debug;
 
 use super::ended::Ended;
 use crate::{
-    feed::history::{HistoryRequest, HistoryUnavailable},
+    feed::history::{HistoryRequest, HistoryUnavailable, Part},
     link::{Identity, Link, Server, binlog_end, describe},
     row::{EncodedRow, Layout},
     table::Table,
@@ -54,6 +54,18 @@ struct Open {
     row_bytes: usize,
 }
 
+impl Open {
+    async fn rows(&mut self, request: &HistoryRequest) -> Result<Vec<EncodedRow>, Ended> {
+        let HistoryRequest { after, through, limit, max_bytes, .. } = *request;
+        // Rows behind `max_bytes` would be sent in vain.
+        let limit = limit.min(max_bytes / self.row_bytes + 1);
+        let rows = self.table.rows_within(after, through, limit, max_bytes).await?;
+        let bytes: usize = rows.iter().map(|row| row.json.len()).sum();
+        self.row_bytes = bytes.checked_div(rows.len()).unwrap_or(self.row_bytes).max(1);
+        Ok(rows)
+    }
+}
+
 impl Answers {
     pub(super) fn new(link: Arc<Link>, name: TableName, follower: mpsc::Sender<Question>) -> Self {
         Answers { link, name, follower, open: None }
@@ -91,6 +103,9 @@ impl Answers {
 
     /// `None` if nobody knows whose rows these are: the follower's connection ended, or the table was changed.
     async fn read(&mut self, request: &HistoryRequest) -> Result<Option<Vec<EncodedRow>>, Ended> {
+        if let (Part::First, Some(open)) = (request.part, &mut self.open) {
+            return Ok(Some(open.rows(request).await?)); // the last part waits for all
+        }
         let (here, where_it_is) = oneshot::channel();
         let (behind, until) = oneshot::channel();
         let (reached, has_reached) = oneshot::channel();
@@ -98,13 +113,12 @@ impl Answers {
             return Err(Ended::Passing("following has ended".into()));
         }
         let Ok(Here { server, at, layout }) = where_it_is.await else { return Ok(None) };
+        let is_as_before = |open: &Open| open.server.identity == server && Arc::ptr_eq(&open.layout, &layout);
+        if request.part == Part::Last && !self.open.as_ref().is_some_and(is_as_before) {
+            return Err(Ended::Passing("the table may have changed between two parts of an answer".into()));
+        }
         let open = self.open(server, &layout).await?;
-        // Rows behind `max_bytes` would be sent in vain.
-        let HistoryRequest { after, through, limit, max_bytes, .. } = *request;
-        let limit = limit.min(max_bytes / open.row_bytes + 1);
-        let rows = open.table.rows_within(after, through, limit, max_bytes).await?;
-        let bytes: usize = rows.iter().map(|row| row.json.len()).sum();
-        open.row_bytes = bytes.checked_div(rows.len()).unwrap_or(open.row_bytes).max(1);
+        let rows = open.rows(request).await?;
         let end = binlog_end(open.table.conn(), &open.server).await?.at;
         if at.is_some_and(|at| !end.reaches(&at)) {
             return Err(Ended::Passing(

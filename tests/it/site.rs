@@ -55,7 +55,8 @@ impl Table {
             return Err(HistoryUnavailable);
         }
         let rows = self.rows.lock().unwrap();
-        Ok(rows.range(after + 1..=through).take(limit).map(|(_, row)| row.clone()).collect())
+        let rows = rows.range(after + 1..).take_while(|(key, _)| **key <= through);
+        Ok(rows.take(limit).map(|(_, row)| row.clone()).collect())
     }
 }
 

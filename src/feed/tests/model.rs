@@ -253,7 +253,8 @@ impl World {
         let Ok(HistoryRequest { after, through, limit, reply, .. }) = self.requests.try_recv() else {
             return;
         };
-        let rows = self.table.range(after + 1..=through).take(limit).map(|&key| row(key)).collect();
+        let rows = self.table.range(after + 1..).take_while(|key| **key <= through);
+        let rows = rows.take(limit).map(|&key| row(key)).collect();
         let _ = reply.send(if works { Ok(rows) } else { Err(HistoryUnavailable) });
     }
 
