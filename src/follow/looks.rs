@@ -366,7 +366,8 @@ impl Looks {
     /// The table is another one now: nothing will be found any more. Whether one that inserted rows, for what can be
     /// known, waited in vain.
     pub(super) fn give_up(&mut self) -> bool {
-        let in_vain = self.waiting.iter().any(|waiting| waiting.certain && !waiting.served);
+        let is_whole = |waiting: &Waiting| waiting.served || waiting.found && waiting.has_had_all();
+        let in_vain = self.waiting.iter().any(|waiting| waiting.certain && !is_whole(waiting));
         *self = Looks { last: self.last, far_from: self.far_from, ..Looks::default() };
         in_vain
     }

@@ -135,6 +135,7 @@ impl Follower {
             }
             Some(set) if !set.is_empty() && !set.has_tags() && has_all(end, set) => {
                 // The old places would mean others on this server.
+                self.look_again();
                 self.looks.forget_places();
                 self.layout = self.layout_at(&position.at).map(|layout| (layout, FileOffset::unknown()));
                 if !self.ahead.keys.is_empty() {
@@ -237,9 +238,10 @@ impl Follower {
         backoff: &mut Backoff,
     ) -> Result<Infallible, ReadError> {
         self.keep_certainly_unlogged();
-        self.look_again();
-        // Also where the last look for something ended in an error.
-        self.looks.look_again();
+        if self.sighted.is_none() {
+            // The last look for something may have ended in an error.
+            self.looks.look_again();
+        }
         let mut caught_up = false;
         // Since when the binlog has been read up to `target`, and when the last look began that has been settled.
         let mut reached: Option<Instant> = None;

@@ -41,6 +41,8 @@ pub(super) struct Sighted {
     committed_ms: u64,
     /// Transactions that wrote rows, of which some must be among them.
     owed: usize,
+    /// It certainly was the table whose rows were told that the look saw.
+    of_what_was_told: bool,
     /// The table may be another one: asked once more, now that the binlog would have said so.
     in_doubt: bool,
 }
@@ -79,7 +81,13 @@ impl Follower {
         // If it is, the whole of it is about to be told together.
         let is_reached =
             self.sighted.as_ref().is_some_and(|sighted| sighted.is_reached(self.position.as_ref(), None));
-        if is_reached { Ok(()) } else { self.tell_named(server, table).await }
+        if is_reached {
+            return Ok(());
+        }
+        if self.sighted.is_some() && self.is_table_of_what_was_told(table).await? {
+            self.sighted.iter_mut().for_each(|sighted| sighted.of_what_was_told = true);
+        }
+        self.tell_named(server, table).await
     }
 
     async fn sight(
@@ -105,7 +113,9 @@ impl Follower {
         }
         // Asked for behind the look: what the look saw stands before it.
         let until = binlog_end(table.conn(), server).await?.at;
-        self.sighted = Some(Sighted { began, keys, rows, until, committed_ms, owed, in_doubt: false });
+        let (of_what_was_told, in_doubt) = (false, false);
+        self.sighted =
+            Some(Sighted { began, keys, rows, until, committed_ms, owed, of_what_was_told, in_doubt });
         Ok(())
     }
 
@@ -142,18 +152,24 @@ impl Follower {
     /// all that it had of it.
     pub(super) async fn tell_sighted(&mut self) {
         self.named_were_seen();
-        // It may have been the next table that the look saw, if none of its rows was told.
+        // It may have been the next table that the look saw, if it was not asked and none of its rows was told.
         let told = self.feed.latest(TOLD);
         let is_of_this = |sighted: &mut Sighted| {
             let seen = |key| sighted.rows.get(&key);
-            told.iter().any(|told| seen(told.id().key).is_some_and(|row| told.agrees_with(row)))
+            sighted.of_what_was_told
+                || told.iter().any(|told| seen(told.id().key).is_some_and(|row| told.agrees_with(row)))
         };
-        let Some(Sighted { keys, mut rows, committed_ms, .. }) = self.sighted.take_if(is_of_this) else {
+        let Some(Sighted { keys, mut rows, committed_ms, owed, .. }) = self.sighted.take_if(is_of_this)
+        else {
             return;
         };
-        let rest = keys.iter().filter(|key| self.keys.is_news(**key)).filter_map(|key| rows.remove(key));
-        let rest: Vec<EncodedRow> = rest.collect();
-        self.tell(rest, Some(committed_ms)).await;
+        let news: Vec<&Key> = keys.iter().filter(|key| self.keys.is_news(**key)).collect();
+        let rest: Vec<EncodedRow> = news.iter().filter_map(|key| rows.remove(key)).collect();
+        if rest.len() < news.len() {
+            self.looks.look_again(); // in vain: they had not been read
+        }
+        let found = self.tell(rest, Some(committed_ms)).await;
+        self.transactions_are_missing(owed.saturating_sub(found));
     }
 
     /// The binlog has been read to where it ended behind the last look, if it has: tells what was seen and has not
@@ -230,7 +246,9 @@ impl Follower {
         let until = binlog_end(table.conn(), server).await?.at;
         let (began, owed) = (Instant::now(), std::mem::take(lost));
         let (keys, rows) = (Vec::new(), HashMap::new());
-        self.sighted = Some(Sighted { began, keys, rows, until, committed_ms, owed, in_doubt: true });
+        let (of_what_was_told, in_doubt) = (false, true);
+        self.sighted =
+            Some(Sighted { began, keys, rows, until, committed_ms, owed, of_what_was_told, in_doubt });
         Ok(())
     }
 
@@ -240,7 +258,7 @@ impl Follower {
         }
     }
 
-    /// What was seen can't be settled: on another connection its place may be another server's.
+    /// What was seen can't be settled: its place is another server's, or it may have been another table.
     pub(super) fn look_again(&mut self) {
         let Some(sighted) = self.sighted.take() else { return };
         self.transactions_are_missing(sighted.owed);

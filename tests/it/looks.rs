@@ -30,6 +30,10 @@ async fn have_a_statement_looked_for(scene: &mut Scene) {
         .await;
 }
 
+/// The first key alone is in the binlog.
+const TWO_MORE: &str = "INSERT INTO vdooropen (doorno, rfsim, optime, ynopen) VALUES (2, 'A', '20261120 071500', 'Y'), \
+                        (3, 'A', '20261120 071500', 'Y')";
+
 async fn ids(scene: &mut Scene) -> Vec<String> {
     scene.last_row().await.swap_remove(0).into_iter().map(|(id, _)| id).collect()
 }
@@ -66,6 +70,35 @@ async fn a_look_does_not_tell_what_the_binlog_is_about_to_bring() {
         proxy.set_newest(Way::Open);
         assert_eq!(ids(&mut scene).await, ["1-1", "1-3", "1-2", "1-4"], "{kind}");
         assert_eq!(scene.status().await["unlogged"], 0, "{kind}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn rows_that_were_seen_are_told_though_the_link_breaks_and_the_table_is_emptied() {
+    each_kind(async |kind| {
+        for (rows, insert) in [(1, swipe(2)), (2, TWO_MORE.to_owned())] {
+            let (mut scene, proxy) = Scene::behind_proxy(kind, &[], &["--db-heartbeat", "3600"]).await;
+            tell_one_row(&mut scene).await;
+            proxy.set_newest(SLOW);
+            scene
+                .sql(&[
+                    "SET SESSION binlog_format = STATEMENT",
+                    &insert,
+                    "SET SESSION binlog_format = ROW",
+                    FILLER,
+                ])
+                .await;
+            // Longer than doorcast looks for what it inserted, and less than the link takes for what is behind it.
+            tokio::time::sleep(Duration::from_millis(2000)).await;
+            proxy.set_for_all(Way::Closed);
+            scene.sql(&["TRUNCATE TABLE vdooropen", &swipe(5)]).await;
+            proxy.set_for_all(Way::Open);
+            scene.read(2 + rows).await;
+            let expected = if rows == 1 { &["1-1", "1-2", "2-1"][..] } else { &["1-1", "1-2", "1-3", "2-1"] };
+            assert_eq!(ids(&mut scene).await[..expected.len()], *expected, "{kind}");
+            assert_eq!(scene.status().await["breaks"], 0, "{kind}");
+        }
     })
     .await;
 }
