@@ -13,6 +13,7 @@ use tracing::{debug, info};
 use super::{
     Ahead, Follower,
     ended::Ended,
+    looks::Wanted,
     lost::{REMOVED_AFTER_A_CRASH, REMOVED_WITH_THE_TABLE, UNLOGGED_REMOVED},
     sample,
     seed::rows_with,
@@ -99,7 +100,7 @@ impl Follower {
             // What has been read ahead may be what it wrote.
             let most = if self.ahead.keys.is_empty() { Expected::Rows } else { Expected::Perhaps };
             let expected = commit.expected.min(most);
-            let keys = commit.insert_ids;
+            let keys = Wanted { keys: commit.insert_ids, are_certain: commit.are_ids_certain };
             self.looks.ask(why, keys, expected, before.clone(), commit.committed_ms);
         }
         if !commit.rows.is_empty() {

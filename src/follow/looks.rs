@@ -58,6 +58,15 @@ const KEYS: usize = 100;
 /// settled at its end, and a comparison of the table finds the same rows.
 const HOLDS_FOR: Duration = Duration::from_secs(60);
 
+/// Keys that a transaction has written.
+#[derive(Debug, Default)]
+pub(super) struct Wanted {
+    /// At least one of them is its own.
+    pub(super) keys: Vec<Key>,
+    /// It inserted a row under each of them.
+    pub(super) are_certain: bool,
+}
+
 /// A transaction whose rows the table must tell.
 #[derive(Debug)]
 struct Waiting {
@@ -70,6 +79,8 @@ struct Waiting {
     looks: usize,
     /// Keys of which at least one is its own, when that is known.
     keys: Vec<Key>,
+    /// There were rows under all of them.
+    are_keys_certain: bool,
     /// Whether it names the table.
     ours: bool,
     /// What it wrote of which no key is known.
@@ -126,7 +137,7 @@ impl Looks {
     pub(super) fn ask(
         &mut self,
         why: Reread,
-        keys: Vec<Key>,
+        Wanted { keys, are_certain }: Wanted,
         expected: Expected,
         before: Position,
         committed_ms: u64,
@@ -156,6 +167,7 @@ impl Looks {
             arrived,
             looks: 0,
             keys,
+            are_keys_certain: are_certain,
             ours,
             expected,
             found,
@@ -283,7 +295,8 @@ impl Looks {
         // One of them is enough to hold the position until that look is settled.
         let mut holds = false;
         self.waiting.retain(|waiting| {
-            let stays = !waiting.is_complete() || !holds;
+            let is_whole = waiting.is_complete() && waiting.keys.iter().all(|key| known(*key));
+            let stays = !is_whole || !holds;
             holds |= stays && waiting.ours;
             stays
         });
@@ -296,8 +309,11 @@ impl Looks {
         self.waiting.retain(|waiting| {
             let goes_on = !waiting.is_complete() && !waiting.has_had_all();
             outcome.in_doubt |= waiting.certain && !waiting.keys.iter().any(|key| known(*key)) && !goes_on;
-            // If its keys are known and not there, it was deleted again.
-            if !goes_on && !waiting.found && waiting.keys.is_empty() {
+            if !goes_on && !waiting.keys.is_empty() {
+                // A row that is not there was deleted again.
+                let has_come = waiting.keys.iter().all(|key| known(*key));
+                outcome.lost += usize::from(waiting.are_keys_certain && !has_come);
+            } else if !goes_on && !waiting.found {
                 outcome.lost += usize::from(waiting.expected == Expected::Rows);
                 outcome.found_nothing += usize::from(waiting.expected == Expected::Perhaps);
             }
@@ -420,6 +436,10 @@ mod tests {
         Position { at, began: None, gtid_set: None }
     }
 
+    fn one(key: Key) -> Wanted {
+        Wanted { keys: vec![key], are_certain: true }
+    }
+
     /// A look on an idle server: the binlog has been read.
     fn look(looks: &mut Looks, known: impl Fn(Key) -> bool) -> Outcome {
         looks.seen(&known, |_| false);
@@ -441,7 +461,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_statement_is_looked_for_until_its_key_is_seen() {
         let mut looks = Looks::default();
-        looks.ask(Reread::Statement, vec![7], Expected::Nothing, at(4), 1000);
+        looks.ask(Reread::Statement, one(7), Expected::Nothing, at(4), 1000);
         let start = Instant::now();
         let seen_from = start + Duration::from_millis(20);
         let times = look_on(&mut looks, start, |key| key == 7 && Instant::now() >= seen_from).await;
@@ -452,7 +472,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn one_with_unknown_keys_is_looked_for_during_a_second() {
         let mut looks = Looks::default();
-        looks.ask(Reread::Statement, vec![], Expected::Nothing, at(4), 1000);
+        looks.ask(Reread::Statement, Wanted::default(), Expected::Nothing, at(4), 1000);
         let times = [1, 6, 15, 35, 70, 120, 300, 1000];
         assert_eq!(look_on(&mut looks, Instant::now(), |_| true).await, times);
     }
@@ -466,7 +486,7 @@ mod tests {
             (Expected::Nothing, false, Outcome::default()),
         ] {
             let mut looks = Looks::default();
-            looks.ask(Reread::Statement, vec![], expected, at(4), 1000);
+            looks.ask(Reread::Statement, Wanted::default(), expected, at(4), 1000);
             let reach = if expected == Expected::Nothing { Reach::Near } else { Reach::All };
             assert_eq!(looks.reach(Instant::now()), Reach::Most);
             assert_eq!(looks.reach(Instant::now() + Duration::from_secs(1)), reach);
@@ -489,7 +509,7 @@ mod tests {
         let start = Instant::now();
         let mut count = 0;
         for _ in 0..1000 {
-            looks.ask(Reread::OtherStatement, vec![], Expected::Nothing, at(4), 1000);
+            looks.ask(Reread::OtherStatement, Wanted::default(), Expected::Nothing, at(4), 1000);
             tokio::time::advance(Duration::from_millis(1)).await;
             if looks.due(false).is_some_and(|due| due <= Instant::now()) {
                 look(&mut looks, |_| false);
@@ -508,7 +528,7 @@ mod tests {
         let (mut asked, mut far) = (0, 0);
         loop {
             if start.elapsed() < Duration::from_secs(3) {
-                looks.ask(Reread::Statement, vec![], Expected::Perhaps, at(4), 1000);
+                looks.ask(Reread::Statement, Wanted::default(), Expected::Perhaps, at(4), 1000);
                 asked += 1;
             }
             tokio::time::advance(Duration::from_millis(10)).await;
@@ -525,7 +545,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_was_told_by_its_key_is_complete_with_the_look_behind() {
         let mut looks = Looks::default();
-        looks.ask(Reread::Statement, vec![7], Expected::Nothing, at(4), 1000);
+        looks.ask(Reread::Statement, one(7), Expected::Nothing, at(4), 1000);
         tokio::time::advance(Duration::from_millis(2)).await;
         looks.looked_by_key(Instant::now());
         looks.seen(|key| key == 7, |_| false);
@@ -540,8 +560,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn one_whose_keys_the_last_look_saw_waits_for_nothing_but_holds_the_position() {
         let mut looks = Looks::default();
-        looks.ask(Reread::Statement, vec![7], Expected::Nothing, at(4), 1000);
-        looks.ask(Reread::Statement, vec![8], Expected::Nothing, at(8), 1000);
+        looks.ask(Reread::Statement, one(7), Expected::Nothing, at(4), 1000);
+        looks.ask(Reread::Statement, one(8), Expected::Nothing, at(8), 1000);
         looks.looked(Instant::now());
         looks.seen(|key| key < 9, |key| key < 9);
         assert_eq!(looks.waiting.len(), 1);
@@ -552,7 +572,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_look_that_is_not_settled_holds_the_position_for_a_minute() {
         let mut looks = Looks::default();
-        looks.ask(Reread::Statement, vec![], Expected::Nothing, at(4), 1000);
+        looks.ask(Reread::Statement, Wanted::default(), Expected::Nothing, at(4), 1000);
         looks.looked(Instant::now());
         for key in 0..120 {
             assert_eq!(looks.hold().is_some(), key < 60);
@@ -563,7 +583,7 @@ mod tests {
         assert!(looks.told.is_empty());
         // The same where others come all the time: as much is remembered as a restart needs.
         for key in 0..1000 {
-            looks.ask(Reread::Statement, vec![], Expected::Nothing, at(8), 1000);
+            looks.ask(Reread::Statement, Wanted::default(), Expected::Nothing, at(8), 1000);
             looks.told([key].into_iter());
             looks.passed();
             tokio::time::advance(Duration::from_secs(1)).await;
@@ -575,7 +595,7 @@ mod tests {
     async fn those_that_wait_are_bounded_and_the_oldest_holds_for_all() {
         let mut looks = Looks::default();
         for key in 0..5000 {
-            looks.ask(Reread::Statement, vec![key], Expected::Nothing, at(key as u64), 1000);
+            looks.ask(Reread::Statement, one(key), Expected::Nothing, at(key as u64), 1000);
         }
         assert_eq!((looks.waiting.len(), looks.least_key()), (WAITING, Some(0)));
         assert_eq!(looks.hold().map(|(position, _)| position.at.offset), Some(0));
@@ -589,10 +609,10 @@ mod tests {
     async fn a_restart_begins_before_the_oldest_that_waits_and_tells_nothing_twice() {
         let mut looks = Looks::default();
         looks.told([1].into_iter());
-        looks.ask(Reread::Statement, vec![5], Expected::Nothing, at(100), 1000);
+        looks.ask(Reread::Statement, one(5), Expected::Nothing, at(100), 1000);
         looks.passed();
         looks.told([2].into_iter());
-        looks.ask(Reread::Statement, vec![6], Expected::Nothing, at(200), 1000);
+        looks.ask(Reread::Statement, one(6), Expected::Nothing, at(200), 1000);
         looks.passed();
         looks.told([3].into_iter());
         let (position, told) = looks.hold().unwrap();

@@ -91,6 +91,7 @@ impl Follower {
             self.keys.expect(*first, *last, |key| self.ahead.keys.contains(&key));
         }
         commit.insert_ids = keys_of(&xa.keys).take(SEEN_BY).collect();
+        commit.are_ids_certain = false;
         if !xa.ours {
             commit.reread = None;
         } else if xa.certain {

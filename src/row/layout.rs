@@ -23,11 +23,12 @@ pub struct Layout {
     /// What goes before each value: `{"vid":`, then `,"doorno":` and so on.
     prefixes: Arc<[Box<[u8]>]>,
     key: usize,
+    key_counts_up: bool,
 }
 
 impl Layout {
     /// A layout of `columns`, in the table's order. `None` unless the column at `key` is a NOT NULL
-    /// integer.
+    /// integer. Its key is AUTO_INCREMENT.
     pub fn new(columns: Vec<Column>, key: usize) -> Option<Layout> {
         let key_column = columns.get(key)?;
         if key_column.nullable || !matches!(key_column.kind, Kind::Int { .. }) {
@@ -36,7 +37,18 @@ impl Layout {
         let names = columns.iter().map(|column| column.name.clone()).collect();
         let prefixes =
             columns.iter().enumerate().map(|(index, column)| prefix(index, &column.name)).collect();
-        Some(Layout { columns: columns.into(), names, prefixes, key })
+        Some(Layout { columns: columns.into(), names, prefixes, key, key_counts_up: true })
+    }
+
+    /// The same, but that keys are given by whoever inserts: another column may be AUTO_INCREMENT.
+    #[must_use]
+    pub fn with_given_keys(self) -> Layout {
+        Layout { key_counts_up: false, ..self }
+    }
+
+    /// Whether AUTO_INCREMENT gives the keys.
+    pub fn key_counts_up(&self) -> bool {
+        self.key_counts_up
     }
 
     /// In the table's order.

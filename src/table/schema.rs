@@ -116,7 +116,9 @@ pub(super) async fn read(
         columns.push(column.to_column(conn, charsets).await?);
     }
     let key = find_key(conn, &database, &table, &described, &columns).await?;
+    let counts_up = key.and_then(|key| described.get(key)).is_some_and(|column| column.auto_increment);
     let layout = key.and_then(|key| Layout::new(columns, key));
+    let layout = layout.map(|layout| if counts_up { layout } else { layout.with_given_keys() });
     let layout = layout.ok_or_else(|| SchemaError::NoKey {
         remedy: format!(
             "ALTER TABLE {} ADD COLUMN `id` BIGINT UNSIGNED NOT NULL AUTO_INCREMENT UNIQUE",
@@ -190,7 +192,7 @@ fn checksum(described: &[Described], layout: &Layout) -> u32 {
         hasher.update(text.as_bytes());
         hasher.update(b"\0");
     };
-    add(&layout.key_column().name);
+    add(&format!("{} {}", layout.key_column().name, layout.key_counts_up()));
     for Described { name, column_type, nullable, charset, collation, json_check, .. } in described {
         add(name);
         add(column_type);

@@ -23,6 +23,8 @@ pub struct Commit {
     /// Keys that AUTO_INCREMENT gave to statements that are for the table; at least one of them is the
     /// transaction's own.
     pub insert_ids: Vec<Key>,
+    /// Whether a row was inserted under each of `insert_ids`, and not deleted by the transaction itself.
+    pub are_ids_certain: bool,
     /// Whether statements that are for the table, and whose keys are not known, wrote rows.
     pub expected: Expected,
     /// What it did to the table itself.

@@ -61,6 +61,8 @@ struct Open {
     reread: Option<Reread>,
     change: Option<TableChange>,
     insert_ids: Vec<Key>,
+    /// Nothing need have been inserted under one of them, or it may have been deleted again.
+    are_ids_doubtful: bool,
     expected: Expected,
 }
 
@@ -323,8 +325,8 @@ impl Assembler {
         self.reread(why);
         let open = self.open.get_or_insert_default();
         open.insert_ids.extend(key);
-        // There may be others behind it.
-        open.expected = open.expected.max(Expected::Perhaps);
+        // There may be others behind the first.
+        open.expected = open.expected.max(if key.is_some() { Expected::Perhaps } else { Expected::Rows });
     }
 
     fn query(&mut self, event: &Event) -> Result<Step, Malformed> {
@@ -471,7 +473,10 @@ impl Assembler {
     }
 
     fn close(&mut self, timestamp: u32, end: u64) -> Step {
-        let open = self.open.take().unwrap_or_default();
+        let mut open = self.open.take().unwrap_or_default();
+        if open.deleted {
+            open.expect_less();
+        }
         let committed_ms = self.gtid_committed_ms.take().unwrap_or(u64::from(timestamp) * 1000);
         self.payload_end = None;
         self.group_begun = false;
@@ -483,6 +488,7 @@ impl Assembler {
             deleted: open.deleted,
             reread: open.reread,
             insert_ids: open.insert_ids,
+            are_ids_certain: !open.are_ids_doubtful,
             expected: open.expected,
             change: open.change,
             xa: None,

@@ -2,7 +2,7 @@
 
 use mysql_async::binlog::events::Event;
 
-use super::{Assembler, Reread};
+use super::{Assembler, Open, Reread};
 use crate::{
     id::Key,
     tail::{
@@ -22,8 +22,12 @@ impl Assembler {
             return;
         }
         let target = target(query, self.names(schema));
-        match insert_id.filter(|_| target != Target::Other) {
-            Some(key) => self.open.get_or_insert_default().insert_ids.push(Key::from(key)),
+        match insert_id.filter(|_| target != Target::Other && self.layout.key_counts_up()) {
+            Some(key) => {
+                let open = self.open.get_or_insert_default();
+                open.insert_ids.push(Key::from(key));
+                open.are_ids_doubtful |= target != Target::Certain;
+            }
             None => self.expect(target),
         }
     }
@@ -41,21 +45,29 @@ impl Assembler {
     /// Part of the transaction was undone: whatever it was certain to have written may be gone.
     pub(super) fn expect_less(&mut self) {
         if let Some(open) = &mut self.open {
-            open.expected = open.expected.min(Expected::Perhaps);
+            open.expect_less();
         }
     }
 
     fn expect(&mut self, target: Target) {
-        let expected = &mut self.open.get_or_insert_default().expected;
-        *expected = match target {
-            Target::Certain => Expected::Rows,
-            Target::Perhaps => (*expected).max(Expected::Perhaps),
+        let open = self.open.get_or_insert_default();
+        match target {
+            Target::Certain => open.expected = Expected::Rows,
+            Target::Perhaps => open.expected = open.expected.max(Expected::Perhaps),
             // It may delete what was inserted before it.
-            Target::Other => (*expected).min(Expected::Perhaps),
-        };
+            Target::Other => open.expect_less(),
+        }
     }
 
     fn names<'a>(&'a self, schema: &'a [u8]) -> Names<'a> {
         Names { database: &self.database, table: &self.table, schema }
+    }
+}
+
+impl Open {
+    /// What it was certain to have written may be gone.
+    pub(super) fn expect_less(&mut self) {
+        self.expected = self.expected.min(Expected::Perhaps);
+        self.are_ids_doubtful = true;
     }
 }
