@@ -1,13 +1,8 @@
 //! What a commit does to the feed and to what is known: rows, looks at the table, new layouts, new
 //! epochs.
 
-use std::{
-    collections::{HashMap, HashSet},
-    sync::Arc,
-    time::Duration,
-};
+use std::collections::{HashMap, HashSet};
 
-use tokio::time::sleep;
 use tracing::{debug, info};
 
 use super::{
@@ -19,22 +14,12 @@ use super::{
     seed::rows_with,
 };
 use crate::{
-    feed::Row,
     id::Key,
     link::Server,
     row::EncodedRow,
     table::Table,
     tail::{Commit, Expected, Reread, TableChange, Tail, position::FileOffset},
 };
-
-/// Pauses before another table is believed in: after a second a server shows what it has sent.
-const SHOWN_WITHIN: [Duration; 5] = [
-    Duration::from_millis(5),
-    Duration::from_millis(20),
-    Duration::from_millis(75),
-    Duration::from_millis(200),
-    Duration::from_millis(700),
-];
 
 /// Why an epoch begins, or ids are new.
 pub(super) const GIVEN_OUT_AGAIN: &str = "keys are given out again";
@@ -203,43 +188,6 @@ impl Follower {
         Ok(true)
     }
 
-    /// Whether the table still is the one whose rows were told last: it goes as far, and has one of the very last, as it
-    /// was told. A backup that was restored does not, though it has most of the others.
-    pub(super) async fn is_same_table(&mut self, table: &mut Table) -> Result<bool, Ended> {
-        if table.greatest_key().await? < self.keys.greatest() {
-            return Ok(false);
-        }
-        let last = self.feed.latest(sample::ROWS);
-        Ok(last.is_empty() || has_one_of(&last, table).await?) // nothing speaks against it
-    }
-
-    /// Whether the table has any of the rows that were told, as it was told. Rows may have been deleted or changed
-    /// since, but hardly all of them.
-    pub(super) async fn has_told_rows(&mut self, table: &mut Table) -> Result<bool, Ended> {
-        let last = self.feed.latest(sample::ROWS);
-        if last.is_empty() || has_one_of(&last, table).await? {
-            return Ok(true);
-        }
-        // Many of the last may have been deleted: farther and farther back.
-        let told = self.feed.latest(self.settings.history);
-        let steps = (0..told.len().checked_ilog2().unwrap_or(0)).map(|step| 1 << step);
-        let older: Vec<_> =
-            steps.filter_map(|back: usize| told.get(back)).chain(told.last()).cloned().collect();
-        has_one_of(&older, table).await
-    }
-
-    /// Whether the table has none of the rows that were told, and does not only show them late: a server sends a commit
-    /// before its own SELECTs see it.
-    pub(super) async fn is_another_table_by_now(&mut self, table: &mut Table) -> Result<bool, Ended> {
-        for wait in SHOWN_WITHIN {
-            if self.has_told_rows(table).await? {
-                return Ok(false);
-            }
-            sleep(wait).await;
-        }
-        Ok(!self.has_told_rows(table).await?)
-    }
-
     pub(super) fn begin_epoch(&mut self, reason: &'static str) {
         let unlogged = self.tell_unlogged();
         self.keys.begin_epoch();
@@ -298,16 +246,4 @@ impl Follower {
         }
         Ok(())
     }
-}
-
-/// Whether the table has one of these rows as it was told.
-pub(super) async fn has_one_of(told: &[Arc<Row>], table: &mut Table) -> Result<bool, Ended> {
-    for told in told {
-        let key = told.id().key;
-        let there = table.rows_between(key - 1, key, 1).await?;
-        if there.first().is_some_and(|row| told.agrees_with(row)) {
-            return Ok(true);
-        }
-    }
-    Ok(false)
 }

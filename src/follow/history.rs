@@ -33,7 +33,7 @@ pub(super) struct Here {
     pub(super) server: Identity,
     /// `None` while only the GTID set is known.
     pub(super) at: Option<FileOffset>,
-    /// The same as long as nothing was done to the table.
+    /// The same `Arc` as long as it says the same.
     pub(super) layout: Arc<Layout>,
 }
 

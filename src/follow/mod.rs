@@ -16,11 +16,13 @@ mod news;
 mod prepared;
 mod recover;
 mod rhythm;
+mod same_table;
 mod sample;
 mod saver;
 mod seed;
 mod session;
 mod sighted;
+mod start;
 mod sweep;
 mod vain;
 

@@ -72,7 +72,7 @@ impl Follower {
     async fn catch_up(&mut self, table: &mut Table, server: &Server) -> Result<(), Ended> {
         self.status.table_reads.add(1);
         // A server that lost power may have forgotten the last.
-        let is_another = self.is_another_table(table).await?
+        let is_another = self.is_another_than_before_the_start(table).await?
             || !(self.is_same_table(table).await? || self.has_rows_before_the_last(table).await?);
         if self.keys.greatest().is_some() && is_another {
             // Another life of the table, for instance a restored backup: no key says what is missing.

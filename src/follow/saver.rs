@@ -175,33 +175,11 @@ fn report(status: &Status, saved: &io::Result<()>, failing: &mut bool) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        checkpoint::SavedPosition,
-        link::{Flavour, Identity},
-    };
+    use crate::checkpoint::SavedPosition;
 
     fn sample(offset: u64) -> Checkpoint {
-        Checkpoint {
-            server: Identity { flavour: Flavour::MySql, server_uuid: None, server_id: 1, host: None },
-            table: "a.b".into(),
-            position: SavedPosition { file: "bin.000001".into(), offset, file_began: None, gtid_set: None },
-            epoch: 1,
-            greatest_key: None,
-            recent_keys: vec![],
-            older_through: None,
-            holes: None,
-            begins_with_the_next: false,
-            read_ahead: None,
-            prepared: vec![],
-            replica_id: 1,
-            layout: None,
-            key_column: None,
-            saved_at_ms: 0,
-            at_rest: false,
-            starts_in_vain: 0,
-            vain_since_ms: None,
-            sample: None,
-        }
+        let sample = crate::checkpoint::tests::sample(1);
+        Checkpoint { position: SavedPosition { offset, ..sample.position.clone() }, ..sample }
     }
 
     #[tokio::test]

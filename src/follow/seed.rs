@@ -53,7 +53,7 @@ impl Follower {
         if let Some(through) = self.keys.older_through() {
             self.feed.mark_older(through);
         }
-        if self.is_another_table(table).await? {
+        if self.is_another_than_before_the_start(table).await? {
             // The binlog will tell when it came, if it still can.
             if let Some(greatest) = self.keys.greatest() {
                 self.feed.mark_older(greatest);

@@ -136,12 +136,6 @@ impl Follower {
         Ok(())
     }
 
-    /// Whether it still is, now that rows have been read from it. The binlog may be about to say that another stands
-    /// under the name, whose rows have the same keys.
-    pub(super) async fn is_table_of_what_was_told(&mut self, table: &mut Table) -> Result<bool, Ended> {
-        Ok(!self.is_another_table(table).await? && self.is_same_table(table).await?)
-    }
-
     fn named_were_seen(&mut self) {
         let (keys, sighted) = (&self.keys, &self.sighted);
         let sighted = |key| sighted.as_ref().is_some_and(|sighted| sighted.keys.binary_search(&key).is_ok());

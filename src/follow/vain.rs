@@ -76,39 +76,17 @@ impl Vain {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        checkpoint::SavedPosition,
-        link::{Flavour, Identity},
-    };
+    use crate::checkpoint::tests::sample;
 
     const START_MS: u64 = 1_700_000_000_000;
 
     fn checkpoint(vain: &Vain, now_ms: u64) -> Checkpoint {
         Checkpoint {
-            server: Identity { flavour: Flavour::MySql, server_uuid: None, server_id: 1, host: None },
-            table: "a.b".into(),
-            position: SavedPosition {
-                file: "bin.000001".into(),
-                offset: 4,
-                file_began: None,
-                gtid_set: None,
-            },
-            epoch: 1,
-            greatest_key: None,
-            recent_keys: vec![],
-            older_through: None,
-            holes: None,
-            begins_with_the_next: false,
-            read_ahead: None,
-            prepared: vec![],
-            replica_id: 1,
-            layout: None,
-            key_column: None,
-            sample: None,
             saved_at_ms: now_ms,
             at_rest: false,
             starts_in_vain: vain.starts(),
             vain_since_ms: vain.since_ms(now_ms),
+            ..sample(1)
         }
     }
 
