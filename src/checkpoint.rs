@@ -109,6 +109,9 @@ pub struct SavedXa {
     pub xid: String,
     /// The keys of its rows, as runs, as far as they are known.
     pub keys: Vec<(Key, Key)>,
+    /// Whether it inserted a row under each of them.
+    #[serde(default)]
+    pub are_keys_certain: bool,
     /// Whether it may have written to the table.
     pub ours: bool,
     /// Whether it is certain to have inserted rows whose keys are not known.
@@ -371,6 +374,7 @@ pub(crate) mod tests {
             prepared: vec![SavedXa {
                 xid: "X'61',X'',1".into(),
                 keys: vec![(8, 8)],
+                are_keys_certain: true,
                 ours: true,
                 certain: false,
             }],

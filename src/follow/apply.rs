@@ -72,13 +72,18 @@ impl Follower {
                 known = !self.forget_given_out_again(&commit.insert_ids, false, table).await?;
             }
         }
-        let told = known && !read_ahead && commit.expected == Expected::Nothing;
+        let mut told = known && !read_ahead && commit.expected == Expected::Nothing;
         let is_forgotten = |key: &Key| self.keys.is_forgotten(*key) && !self.ahead.keys.contains(key);
         let is_xa = commit.reread == Some(Reread::XaCommit);
         if !is_xa && commit.insert_ids.iter().any(is_forgotten) {
             self.rows_are_missing(
                 "rows that must be looked for were inserted by a transaction that was open for very long",
             );
+        }
+        if told && commit.reread == Some(Reread::Statement) {
+            // Or a trigger of another table gave the key: looked for without one.
+            commit.insert_ids.clear();
+            told = false;
         }
         if let (Some(why), Some(before), false) = (commit.reread, &self.position, told) {
             debug!(reason = why.reason(), "the table is to tell which rows came");

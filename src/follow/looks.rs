@@ -5,7 +5,10 @@
 //! Meanwhile a restart must go on from before it. What a look says is certain only when the binlog has been read to
 //! where it ended behind the look: see [`Looks::settled`]. Does no I/O and publishes nothing.
 
-use std::{collections::VecDeque, time::Duration};
+use std::{
+    collections::{HashSet, VecDeque},
+    time::Duration,
+};
 
 use tokio::time::Instant;
 
@@ -29,6 +32,16 @@ const AFTER_OURS: [Duration; 8] = [
     Duration::from_millis(300),
     Duration::from_millis(1000),
 ];
+
+/// The same while a key that a transaction certainly wrote has not come: a server with semi-synchronous replication shows a
+/// commit when a replica has it, or after 10 s by default (`rpl_semi_sync_source_timeout`).
+const UNTIL_SHOWN: [Duration; 10] = {
+    let mut looks = [Duration::ZERO; 10];
+    let (ours, later) = looks.split_at_mut(AFTER_OURS.len());
+    ours.copy_from_slice(&AFTER_OURS);
+    later.copy_from_slice(&[Duration::from_secs(3), Duration::from_secs(12)]);
+    looks
+};
 
 /// Looks after one that does not name the table, but may have written to it through a trigger, a function
 /// or a view. The last is for one that very many rows overtook, and serves all that came before.
@@ -85,8 +98,10 @@ struct Waiting {
     ours: bool,
     /// What it wrote of which no key is known.
     expected: Expected,
-    /// Rows were found since it came, perhaps its own.
+    /// Rows were found since it came whose keys nobody had named, perhaps its own.
     found: bool,
+    /// All of its keys came.
+    has_come: bool,
     /// One of its keys was told, so the next look sees all of it.
     seen: bool,
     /// The last look saw all of it.
@@ -111,7 +126,7 @@ pub(super) enum Reach {
 pub(super) struct Outcome {
     /// Something has inserted rows, for what can be known, and nobody knows which.
     pub(super) in_doubt: bool,
-    /// Of so many transactions that wrote rows nothing was found.
+    /// Of so many transactions that wrote rows some were not found.
     pub(super) lost: usize,
     /// Of so many that need not have written any nothing was found.
     pub(super) found_nothing: usize,
@@ -159,7 +174,8 @@ impl Looks {
             first.expected = first.expected.max(Expected::Perhaps);
         }
         let commit = self.commits;
-        let (found, seen, served) = (false, false, false);
+        let (found, has_come, seen, served) = (false, false, false, false);
+        let has_keys = !keys.is_empty();
         let keys = keys.into_iter().take(KEYS).collect();
         self.waiting.push_back(Waiting {
             commit,
@@ -167,10 +183,11 @@ impl Looks {
             arrived,
             looks: 0,
             keys,
-            are_keys_certain: are_certain,
+            are_keys_certain: are_certain && has_keys,
             ours,
             expected,
             found,
+            has_come,
             seen,
             served,
             certain,
@@ -247,8 +264,12 @@ impl Looks {
         self.keys().min()
     }
 
-    /// Rows were found that the binlog may not bring.
-    pub(super) fn found(&mut self) {
+    /// Rows with these keys were found that the binlog may not bring.
+    pub(super) fn found(&mut self, keys: impl Iterator<Item = Key>) {
+        let named: HashSet<Key> = self.keys().collect();
+        if keys.into_iter().all(|key| named.contains(&key)) {
+            return;
+        }
         for waiting in &mut self.waiting {
             waiting.found = true;
         }
@@ -290,13 +311,14 @@ impl Looks {
     pub(super) fn seen(&mut self, known: impl Fn(Key) -> bool, sighted: impl Fn(Key) -> bool) {
         for waiting in &mut self.waiting {
             waiting.seen |= waiting.keys.iter().any(|key| known(*key));
-            waiting.served |= waiting.seen && waiting.keys.iter().all(|key| known(*key) && sighted(*key));
+            waiting.has_come |= waiting.keys.iter().all(|key| known(*key));
+            waiting.served |=
+                waiting.has_come && waiting.seen && waiting.keys.iter().all(|key| sighted(*key));
         }
         // One of them is enough to hold the position until that look is settled.
         let mut holds = false;
         self.waiting.retain(|waiting| {
-            let is_whole = waiting.is_complete() && waiting.keys.iter().all(|key| known(*key));
-            let stays = !is_whole || !holds;
+            let stays = !(waiting.is_complete() && waiting.has_come && holds);
             holds |= stays && waiting.ours;
             stays
         });
@@ -306,16 +328,17 @@ impl Looks {
     /// tells the keys that came.
     pub(super) fn settled(&mut self, known: impl Fn(Key) -> bool) -> Outcome {
         let mut outcome = Outcome::default();
-        self.waiting.retain(|waiting| {
+        self.waiting.retain_mut(|waiting| {
+            waiting.has_come |= waiting.keys.iter().all(|key| known(*key));
             let goes_on = !waiting.is_complete() && !waiting.has_had_all();
             outcome.in_doubt |= waiting.certain && !waiting.keys.iter().any(|key| known(*key)) && !goes_on;
-            if !goes_on && !waiting.keys.is_empty() {
-                // A row that is not there was deleted again.
-                let has_come = waiting.keys.iter().all(|key| known(*key));
-                outcome.lost += usize::from(waiting.are_keys_certain && !has_come);
-            } else if !goes_on && !waiting.found {
-                outcome.lost += usize::from(waiting.expected == Expected::Rows);
-                outcome.found_nothing += usize::from(waiting.expected == Expected::Perhaps);
+            if !goes_on && !waiting.found {
+                // Rows that are not there were deleted again.
+                let is_lost =
+                    waiting.expected == Expected::Rows || waiting.are_keys_certain && !waiting.has_come;
+                let may_be_lost = waiting.keys.is_empty() && waiting.expected == Expected::Perhaps;
+                outcome.lost += usize::from(is_lost);
+                outcome.found_nothing += usize::from(!is_lost && (may_be_lost || !waiting.has_come));
             }
             goes_on
         });
@@ -382,7 +405,7 @@ impl Looks {
     /// The table is another one now: nothing will be found any more. Whether one that inserted rows, for what can be
     /// known, waited in vain.
     pub(super) fn give_up(&mut self) -> bool {
-        let is_whole = |waiting: &Waiting| waiting.served || waiting.found && waiting.has_had_all();
+        let is_whole = |waiting: &Waiting| waiting.served && waiting.has_come;
         let in_vain = self.waiting.iter().any(|waiting| waiting.certain && !is_whole(waiting));
         *self = Looks { last: self.last, far_from: self.far_from, ..Looks::default() };
         in_vain
@@ -391,7 +414,13 @@ impl Looks {
 
 impl Waiting {
     fn steps(&self) -> &'static [Duration] {
-        if self.ours { &AFTER_OURS } else { &AFTER_OTHERS }
+        if !self.ours {
+            &AFTER_OTHERS
+        } else if self.are_keys_certain && !self.has_come && !self.found {
+            &UNTIL_SHOWN
+        } else {
+            &AFTER_OURS
+        }
     }
 
     /// Whether it can be looked for by its keys.
@@ -494,7 +523,7 @@ mod tests {
             while let Some(due) = looks.due(false) {
                 tokio::time::sleep_until(due).await;
                 if found {
-                    looks.found();
+                    looks.found([7].into_iter());
                 }
                 outcomes.push(look(&mut looks, |_| false));
             }

@@ -81,7 +81,7 @@ impl Follower {
         if rows.is_empty() {
             return 0;
         }
-        self.looks.found();
+        self.looks.found(rows.iter().map(|row| row.key));
         self.record(&rows);
         // A look after a crash finds others beside them, and would tell all in another order than clients
         // know.

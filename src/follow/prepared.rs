@@ -73,8 +73,8 @@ impl Follower {
         }
         let xid = match commit.xa.take() {
             None => return,
-            Some(Xa::Prepared { xid, keys, ours, certain }) => {
-                return self.prepared.prepare(SavedXa { xid, keys, ours, certain });
+            Some(Xa::Prepared { xid, keys, are_keys_certain, ours, certain }) => {
+                return self.prepared.prepare(SavedXa { xid, keys, are_keys_certain, ours, certain });
             }
             Some(Xa::RolledBack(xid)) => {
                 self.prepared.end(&xid);
@@ -91,7 +91,7 @@ impl Follower {
             self.keys.expect(*first, *last, |key| self.ahead.keys.contains(&key));
         }
         commit.insert_ids = keys_of(&xa.keys).take(SEEN_BY).collect();
-        commit.are_ids_certain = false;
+        commit.are_ids_certain = xa.are_keys_certain;
         if !xa.ours {
             commit.reread = None;
         } else if xa.certain {
@@ -111,7 +111,7 @@ mod tests {
     use super::*;
 
     fn xa(xid: &str) -> SavedXa {
-        SavedXa { xid: xid.into(), keys: vec![(1, 2)], ours: true, certain: false }
+        SavedXa { xid: xid.into(), keys: vec![(1, 2)], are_keys_certain: true, ours: true, certain: false }
     }
 
     #[test]

@@ -23,7 +23,8 @@ impl Follower {
     ) -> Result<Position, Ended> {
         let position = self.position.as_ref().map(ToString::to_string).unwrap_or_default();
         // What was looked for is read with all the rest.
-        self.sighted = None;
+        let owed = self.sighted.take().map_or(0, |sighted| sighted.owed());
+        self.transactions_are_missing(owed);
         self.looks.give_up();
         if self.keys.begins_with_the_next() {
             return Err(Ended::Fatal(format!(

@@ -64,7 +64,7 @@ impl Follower {
         Ok(!self.has_told_rows(table).await?)
     }
 
-    /// Whether it is, now that rows have been read from it that nobody told. The binlog may be about to say that another stands
+    /// Whether it is the table of what was told, asked behind a read of rows that nobody told. The binlog may be about to say that another stands
     /// under the name, whose rows have the same keys.
     pub(super) async fn is_table_of_what_was_told(&mut self, table: &mut Table) -> Result<bool, Ended> {
         Ok(!self.is_another_than_before_the_start(table).await? && self.is_same_table(table).await?)

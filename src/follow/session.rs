@@ -192,7 +192,11 @@ impl Follower {
                 }
             };
             self.followed |= told.is_ok();
-            self.end_lost |= tail.take_cut_off();
+            if tail.take_cut_off() {
+                self.end_lost = true;
+                // What was seen may not have survived.
+                self.look_again();
+            }
             self.heard |= matches!(told, Ok(Told::Commit(_) | Told::Idle));
             match told.map_err(|err| self.explain(err))? {
                 Told::Commit(commit) => self.apply(commit, tail, server, table).await?,

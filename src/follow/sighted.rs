@@ -41,8 +41,6 @@ pub(super) struct Sighted {
     committed_ms: u64,
     /// Transactions that wrote rows, of which some must be among them.
     owed: usize,
-    /// It certainly was the table whose rows were told that the look saw.
-    of_what_was_told: bool,
     /// The table may be another one: asked once more, now that the binlog would have said so.
     in_doubt: bool,
 }
@@ -51,6 +49,11 @@ impl Sighted {
     /// Whether the binlog has been read to where it ended then.
     fn is_reached(&self, position: Option<&Position>, heartbeat: Option<&FileOffset>) -> bool {
         read_to(position, heartbeat).is_some_and(|at| at.reaches(&self.until))
+    }
+
+    /// Transactions of which some rows must be among those that it saw.
+    pub(super) fn owed(&self) -> usize {
+        self.owed
     }
 
     /// When the look began.
@@ -81,13 +84,7 @@ impl Follower {
         // If it is, the whole of it is about to be told together.
         let is_reached =
             self.sighted.as_ref().is_some_and(|sighted| sighted.is_reached(self.position.as_ref(), None));
-        if is_reached {
-            return Ok(());
-        }
-        if self.sighted.is_some() && self.is_table_of_what_was_told(table).await? {
-            self.sighted.iter_mut().for_each(|sighted| sighted.of_what_was_told = true);
-        }
-        self.tell_named(server, table).await
+        if is_reached { Ok(()) } else { self.tell_named(server, table).await }
     }
 
     async fn sight(
@@ -113,9 +110,7 @@ impl Follower {
         }
         // Asked for behind the look: what the look saw stands before it.
         let until = binlog_end(table.conn(), server).await?.at;
-        let (of_what_was_told, in_doubt) = (false, false);
-        self.sighted =
-            Some(Sighted { began, keys, rows, until, committed_ms, owed, of_what_was_told, in_doubt });
+        self.sighted = Some(Sighted { began, keys, rows, until, committed_ms, owed, in_doubt: false });
         Ok(())
     }
 
@@ -146,12 +141,11 @@ impl Follower {
     /// all that it had of it.
     pub(super) async fn tell_sighted(&mut self) {
         self.named_were_seen();
-        // It may have been the next table that the look saw, if it was not asked and none of its rows was told.
+        // It may have been the next table that the look saw, if none of its rows was told.
         let told = self.feed.latest(TOLD);
         let is_of_this = |sighted: &mut Sighted| {
             let seen = |key| sighted.rows.get(&key);
-            sighted.of_what_was_told
-                || told.iter().any(|told| seen(told.id().key).is_some_and(|row| told.agrees_with(row)))
+            told.iter().any(|told| seen(told.id().key).is_some_and(|row| told.agrees_with(row)))
         };
         let Some(Sighted { keys, mut rows, committed_ms, owed, .. }) = self.sighted.take_if(is_of_this)
         else {
@@ -184,9 +178,14 @@ impl Follower {
         let (began, committed_ms, was_in_doubt) = (sighted.began, sighted.committed_ms, sighted.in_doubt);
         let mut lost = sighted.owed;
         let keys: Vec<Key> = sighted.keys.iter().copied().filter(|key| self.keys.is_news(*key)).collect();
+        let are_kept = keys.iter().all(|key| sighted.rows.contains_key(key));
         let mut found = 0;
         for piece in keys.chunks(BATCH) {
             let rows = self.rows_sighted(piece, table).await?;
+            // Another table may have taken its place since that look, and the binlog be about to say so.
+            if !are_kept && self.is_another_table_by_now(table).await? {
+                break;
+            }
             found += self.tell(rows, Some(committed_ms)).await;
         }
         if found < keys.len() {
@@ -233,20 +232,19 @@ impl Follower {
                 return Ok(());
             }
             self.begin_epoch(GIVEN_OUT_AGAIN);
-            let owed = std::mem::take(lost);
-            return self.sight(self.keys.all_news(), Instant::now(), owed, server, table).await;
+            self.sight(self.keys.all_news(), Instant::now(), *lost, server, table).await?;
+            *lost = 0;
+            return Ok(());
         }
         // Unless the binlog is about to say that it is another table.
         let until = binlog_end(table.conn(), server).await?.at;
         let (began, owed) = (Instant::now(), std::mem::take(lost));
         let (keys, rows) = (Vec::new(), HashMap::new());
-        let (of_what_was_told, in_doubt) = (false, true);
-        self.sighted =
-            Some(Sighted { began, keys, rows, until, committed_ms, owed, of_what_was_told, in_doubt });
+        self.sighted = Some(Sighted { began, keys, rows, until, committed_ms, owed, in_doubt: true });
         Ok(())
     }
 
-    fn transactions_are_missing(&self, count: usize) {
+    pub(super) fn transactions_are_missing(&self, count: usize) {
         if count > 0 {
             self.rows_are_missing("rows of a transaction were not found in the table");
         }

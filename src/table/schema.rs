@@ -192,7 +192,10 @@ fn checksum(described: &[Described], layout: &Layout) -> u32 {
         hasher.update(text.as_bytes());
         hasher.update(b"\0");
     };
-    add(&format!("{} {}", layout.key_column().name, layout.key_counts_up()));
+    add(&layout.key_column().name);
+    if !layout.key_counts_up() {
+        add("given");
+    }
     for Described { name, column_type, nullable, charset, collation, json_check, .. } in described {
         add(name);
         add(column_type);

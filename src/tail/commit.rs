@@ -23,7 +23,8 @@ pub struct Commit {
     /// Keys that AUTO_INCREMENT gave to statements that are for the table; at least one of them is the
     /// transaction's own.
     pub insert_ids: Vec<Key>,
-    /// Whether a row was inserted under each of `insert_ids`, and not deleted by the transaction itself.
+    /// Whether a row was inserted under each of `insert_ids`, and not deleted by the transaction itself, as far as the
+    /// binlog says. A trigger that writes to another table may have been given one of them.
     pub are_ids_certain: bool,
     /// Whether statements that are for the table, and whose keys are not known, wrote rows.
     pub expected: Expected,
@@ -54,6 +55,8 @@ pub enum Xa {
         xid: String,
         /// Keys that it inserted, as runs, as far as they are known.
         keys: Vec<(Key, Key)>,
+        /// As [`Commit::are_ids_certain`].
+        are_keys_certain: bool,
         /// Whether it may have written to the table.
         ours: bool,
         /// Whether it is certain to have inserted rows whose keys are not known.

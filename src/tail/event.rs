@@ -121,6 +121,11 @@ pub(super) fn query_parts(data: &[u8]) -> Option<(&[u8], &[u8])> {
     Some((schema, rest.get(1..)?))
 }
 
+/// Whether a QUERY event's statement ended in an error, and was logged for what it had done by then.
+pub(super) fn has_failed(data: &[u8]) -> bool {
+    data.get(9..11).is_some_and(|error| error != [0, 0])
+}
+
 /// The session's database and the text behind the file's name of an EXECUTE_LOAD_QUERY event.
 pub(super) fn load_parts(data: &[u8]) -> Option<(&[u8], &[u8])> {
     // Post-header: that of QUERY, then the file's id, where its name begins and ends in the text (4 each), and

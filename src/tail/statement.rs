@@ -83,7 +83,7 @@ fn define(first: &str, query: &[u8], names: Names<'_>) -> Statement {
     if first == "DROP" && (has("DATABASE") || has("SCHEMA")) && has(names.database) {
         return Statement::Definition(TableChange::Emptied);
     }
-    if !names.found_in(query) {
+    if !names.found_in(query) || first == "DROP" && is_temporary(query) {
         return Statement::Nothing;
     }
     let object_is_table = has("TABLE") || has("TABLES") || first == "TRUNCATE";
@@ -100,6 +100,15 @@ fn define(first: &str, query: &[u8], names: Names<'_>) -> Statement {
         _ if has("AUTO_INCREMENT") => TableChange::Counter,
         _ => TableChange::Layout,
     })
+}
+
+/// Whether a DROP TABLE is of tables of one session alone, which hide others of their names from it.
+fn is_temporary(query: &[u8]) -> bool {
+    let mut words = Words(query);
+    words
+        .by_ref()
+        .take_while(|word| !matches!(word.as_str(), "TABLE" | "TABLES"))
+        .any(|word| word == "TEMPORARY")
 }
 
 /// Whether an ALTER TABLE renames the table, and not a column or an index alone.
@@ -262,6 +271,9 @@ mod tests {
         check("ALTER TABLE vdooropen ADD c INT", Definition(Layout));
         check("/*!40000 ALTER TABLE vdooropen DISABLE KEYS */", Definition(Layout));
         check("ALTER TABLE vdooropen AUTO_INCREMENT=1", Definition(Counter));
+        check("DROP TEMPORARY TABLE IF EXISTS `vdooropen`", Nothing);
+        check("DROP /*!40005 TEMPORARY */ TABLE IF EXISTS `vdooropen`", Nothing);
+        check("DROP TABLE `vdooropen`, `temporary`", Definition(Emptied));
         check("ALTER TABLE v_new RENAME TO vdooropen, AUTO_INCREMENT=1", Definition(Swapped));
         check("ALTER TABLE vdooropen RENAME COLUMN a TO b, rename key c TO d", Definition(Layout));
         check("ALTER TABLE v_new RENAME COLUMN a TO b, RENAME vdooropen", Definition(Swapped));

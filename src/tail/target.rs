@@ -53,6 +53,11 @@ pub(super) fn target_of_load(behind_the_file: &[u8], names: Names<'_>) -> Target
     }
 }
 
+/// Whether it is a REPLACE.
+pub(super) fn replaces(query: &[u8]) -> bool {
+    Words(query).next().as_deref() == Some("REPLACE")
+}
+
 fn has_word(query: &[u8], word: &str) -> bool {
     super::statement::occurrences(query, word).next().is_some()
 }

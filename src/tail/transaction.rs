@@ -12,6 +12,7 @@ use std::{collections::HashMap, sync::Arc};
 use mysql_async::binlog::events::{Event, EventData, GtidEvent, TableMapEvent};
 use tracing::debug;
 
+use self::writes::Written;
 use super::{
     commit::{Commit, Expected, Malformed, Reread, TableName, Xa},
     compressed::{inflated, unpacked},
@@ -177,7 +178,7 @@ impl Assembler {
                 if self.is_followed(table_id(data)?) {
                     match unpacked(event) {
                         Some(event) => self.write_rows(&event, table_map)?,
-                        None => self.reread(Reread::Image),
+                        None => self.read_wholly_by_table(Reread::Image),
                     }
                 }
             }
@@ -302,16 +303,22 @@ impl Assembler {
                 open.bytes += added.iter().map(EncodedRow::memory_bytes).sum::<usize>();
                 if open.bytes > self.largest_bytes {
                     open.rows = Vec::new();
-                    self.reread(Reread::TooLarge);
+                    self.read_wholly_by_table(Reread::TooLarge);
                 }
             }
             Some(Err(err)) => {
                 debug!(error = %err, "row image not decoded, the table is read instead");
                 self.read_by_table(Reread::Image, event, table_map(id));
             }
-            None => self.reread(Reread::Image),
+            None => self.read_wholly_by_table(Reread::Image),
         }
         Ok(())
+    }
+
+    /// No key is known of the rows of an event.
+    fn read_wholly_by_table(&mut self, why: Reread) {
+        self.reread(why);
+        self.open.get_or_insert_default().expected = Expected::Rows;
     }
 
     /// The rows of an event can't be decoded: only the key of the first one is known, if any.
@@ -337,6 +344,7 @@ impl Assembler {
     fn statement(&mut self, event: &Event, schema: &[u8], query: &[u8]) -> Step {
         let names = Names { database: &self.database, table: &self.table, schema };
         let lone = self.open.is_none();
+        let insert_id = self.insert_id.take();
         match classify(query, names) {
             Statement::Begin => {
                 let vanished =
@@ -378,7 +386,8 @@ impl Assembler {
                 self.open.get_or_insert_default().change = Some(change);
             }
             Statement::Write { names_table } => {
-                self.write(query, schema, names_table);
+                let has_failed = has_failed(event.data());
+                self.write(query, schema, Written { names_table, insert_id, has_failed });
             }
         }
         if lone { self.commit(event) } else { Step::Open }
@@ -475,7 +484,7 @@ impl Assembler {
     fn close(&mut self, timestamp: u32, end: u64) -> Step {
         let mut open = self.open.take().unwrap_or_default();
         if open.deleted {
-            open.expect_less();
+            open.doubt();
         }
         let committed_ms = self.gtid_committed_ms.take().unwrap_or(u64::from(timestamp) * 1000);
         self.payload_end = None;

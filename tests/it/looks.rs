@@ -180,6 +180,24 @@ async fn a_row_that_the_server_shows_late_begins_no_epoch() {
     .await;
 }
 
+#[tokio::test]
+async fn a_row_of_a_statement_that_the_server_shows_late_is_not_missing() {
+    each_kind(async |kind| {
+        if !may_show_commits_late(kind) {
+            return;
+        }
+        let mut scene = Scene::start(kind, &["--binlog-format=STATEMENT"], &[]).await;
+        scene.sql(&[&swipe(1)]).await;
+        scene.read(1).await;
+        show_commits_late(&mut scene, 2000).await;
+        scene.sql(&[&swipe(2)]).await;
+        scene.read(2).await;
+        let status = scene.status().await;
+        assert_eq!((&status["breaks"], &status["unlogged"]), (&0.into(), &0.into()), "{kind}");
+    })
+    .await;
+}
+
 /// The rows of a statement are not to be seen, and rows that come behind it overtake them.
 #[tokio::test]
 async fn rows_that_overtake_a_statement_keep_their_order_across_a_kill() {

@@ -7,26 +7,43 @@ use crate::{
     id::Key,
     tail::{
         commit::{Expected, Malformed},
-        event::load_parts,
+        event::{has_failed, load_parts},
         statement::Names,
-        target::{Target, target, target_of_load},
+        target::{Target, replaces, target, target_of_load},
     },
 };
 
+/// What the binlog says of a statement beside its text.
+pub(super) struct Written {
+    pub(super) names_table: bool,
+    /// The first key that AUTO_INCREMENT gave, to it or to what its triggers wrote.
+    pub(super) insert_id: Option<u64>,
+    /// It ended in an error, and what it had done by then stays.
+    pub(super) has_failed: bool,
+}
+
 impl Assembler {
     /// A statement that is none of the transaction's own and no definition.
-    pub(super) fn write(&mut self, query: &[u8], schema: &[u8], names_table: bool) {
+    pub(super) fn write(&mut self, query: &[u8], schema: &[u8], written: Written) {
+        let Written { names_table, insert_id, has_failed } = written;
         self.reread(if names_table { Reread::Statement } else { Reread::OtherStatement });
-        let insert_id = self.insert_id.take();
         if !names_table {
+            // By a trigger or a foreign key it may delete what was inserted before it.
+            self.expect_less();
             return;
         }
-        let target = target(query, self.names(schema));
+        let target = match target(query, self.names(schema)) {
+            Target::Certain if has_failed => Target::Perhaps,
+            target => target,
+        };
         match insert_id.filter(|_| target != Target::Other && self.layout.key_counts_up()) {
             Some(key) => {
+                // A REPLACE may delete what another one inserted; and another column may have counted up then.
+                let is_certain =
+                    target == Target::Certain && !replaces(query) && self.at.reaches(&self.layout_from);
                 let open = self.open.get_or_insert_default();
                 open.insert_ids.push(Key::from(key));
-                open.are_ids_doubtful |= target != Target::Certain;
+                open.are_ids_doubtful |= !is_certain;
             }
             None => self.expect(target),
         }
@@ -35,17 +52,21 @@ impl Assembler {
     /// LOAD DATA, with all of its file behind it.
     pub(super) fn load(&mut self, event: &Event) -> Result<(), Malformed> {
         self.insert_id = None;
+        let has_failed = has_failed(event.data());
         let (schema, behind_the_file) = load_parts(event.data()).ok_or(Malformed("EXECUTE_LOAD_QUERY"))?;
-        let target = target_of_load(behind_the_file, self.names(schema));
+        let target = match target_of_load(behind_the_file, self.names(schema)) {
+            Target::Certain if has_failed => Target::Perhaps,
+            target => target,
+        };
         self.reread(Reread::Statement);
         self.expect(target);
         Ok(())
     }
 
-    /// Part of the transaction was undone: whatever it was certain to have written may be gone.
+    /// Whatever the transaction has written so far may be gone: part of it was undone, for instance.
     pub(super) fn expect_less(&mut self) {
         if let Some(open) = &mut self.open {
-            open.expect_less();
+            open.doubt();
         }
     }
 
@@ -55,7 +76,7 @@ impl Assembler {
             Target::Certain => open.expected = Expected::Rows,
             Target::Perhaps => open.expected = open.expected.max(Expected::Perhaps),
             // It may delete what was inserted before it.
-            Target::Other => open.expect_less(),
+            Target::Other => open.doubt(),
         }
     }
 
@@ -66,7 +87,7 @@ impl Assembler {
 
 impl Open {
     /// What it was certain to have written may be gone.
-    pub(super) fn expect_less(&mut self) {
+    pub(super) fn doubt(&mut self) {
         self.expected = self.expected.min(Expected::Perhaps);
         self.are_ids_doubtful = true;
     }

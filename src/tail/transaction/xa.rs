@@ -28,7 +28,14 @@ impl Assembler {
             Some(Reread::Statement) => prepared.expected == Expected::Rows,
             Some(_) => true,
         };
-        let xa = xid(event.data()).map(|xid| Xa::Prepared { xid, keys: to_runs(keys), ours, certain });
+        let are_keys_certain = !prepared.are_ids_doubtful && !prepared.deleted;
+        let xa = xid(event.data()).map(|xid| Xa::Prepared {
+            xid,
+            keys: to_runs(keys),
+            are_keys_certain,
+            ours,
+            certain,
+        });
         self.commit_with(event, xa)
     }
 
