@@ -28,6 +28,9 @@ pub struct PrivateServer {
     running: Option<Supervised>,
 }
 
+/// What every server writes when its port is in use.
+const PORT_TAKEN: &str = "server running on port";
+
 impl PrivateServer {
     /// Makes a data folder, starts the server and waits until it answers. `extra_options` come
     /// last on its command line, so they win: `--binlog-format=MIXED`, `--skip-log-bin`.
@@ -40,9 +43,21 @@ impl PrivateServer {
         let mut server =
             Self { binary, folder, port: free_port()?, extra_options: owned(extra_options), running: None };
         server.init().await?;
-        server.start_again().await?;
+        server.start_on_a_free_port().await?;
         server.let_root_in().await?;
         Ok(server)
+    }
+
+    /// Somebody else may have taken the port since it was chosen.
+    async fn start_on_a_free_port(&mut self) -> Result<()> {
+        for _ in 0..3 {
+            let started = self.start_again().await;
+            if started.is_ok() || !self.log().contains(PORT_TAKEN) {
+                return started;
+            }
+            self.port = free_port()?;
+        }
+        self.start_again().await
     }
 
     /// Starts it after [`stop`](Self::stop) or [`kill`](Self::kill), on the same port and data.
