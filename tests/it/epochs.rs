@@ -106,14 +106,7 @@ async fn a_deleted_row_that_is_inserted_again_as_it_was_has_a_new_id_that_is_a_c
         scene.read(2).await;
         let sql = ["DELETE FROM vdooropen WHERE vid = 2", "ALTER TABLE vdooropen AUTO_INCREMENT = 2"];
         scene.sql(&sql).await;
-        // Row images behind a change that has been read are decoded.
-        let (file, end) = crate::binlog::position(&scene.server, &mut scene.conn).await;
-        deadline(async {
-            while scene.status().await["position"] != format!("{file}:{end}") {
-                tokio::task::yield_now().await;
-            }
-        })
-        .await;
+        scene.read_binlog().await;
         scene.sql(&[&swipe(2), &swipe(3)]).await;
         scene.read(4).await;
         let url = scene.doorcast.url("/poll?since=2-2");

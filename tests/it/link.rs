@@ -525,6 +525,9 @@ pub(crate) async fn checkpoint_trouble(block: impl Fn(&Doorcast), mend: impl Fn(
     assert_eq!(status["link"], "following");
     scene.sql(&[&swipe(2)]).await;
     scene.read(2).await;
+    // Again and again, though nothing newer is to be written.
+    let often = scene.status().await["checkpoint_failures"].as_u64().unwrap() + 4;
+    status_until(&scene.doorcast, |status| status["checkpoint_failures"].as_u64() >= Some(often)).await;
     mend(&scene.doorcast);
     scene.doorcast.logged("the checkpoint is written again").await;
     status_until(&scene.doorcast, |status| status["checkpoint_problem"].is_null()).await;
