@@ -371,10 +371,10 @@ fn explain(err: Error, account: &str) -> TailError {
     if says(&["same server_uuid", "same server_id", "same server-id"]) {
         return TailError::DuplicateServerId(server.message.clone());
     }
-    // ER_MASTER_FATAL_ERROR_READING_BINLOG (1236), and MariaDB's errors about GTIDs (1955, 1945, 1950). An event
-    // over max_allowed_packet, a gigabyte for replicas, is almost always a place in the middle of another
-    // event; if there is one after all, the table has its rows, too.
-    if matches!(server.code, 1236 | 1945 | 1950 | 1955) {
+    // ER_MASTER_FATAL_ERROR_READING_BINLOG (1236), MariaDB's errors about GTIDs (1955, 1945, 1950), and what it says of a
+    // file that somebody deleted (29). An event over max_allowed_packet, a gigabyte for replicas, is almost always a
+    // place in the middle of another event; if there is one after all, the table has its rows, too.
+    if matches!(server.code, 29 | 1236 | 1945 | 1950 | 1955) {
         return TailError::LostPosition(server.message.clone());
     }
     lacks_privilege(

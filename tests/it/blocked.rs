@@ -33,6 +33,13 @@ async fn mended(scene: &Scene) {
     scene.doorcast.answers("/readyz", 200).await;
 }
 
+/// The next table's rows. Neither the first one nor the binlog tells it from the one before.
+async fn fill(scene: &mut Scene) {
+    let as_text = ["SET SESSION binlog_format=STATEMENT", &swipe(1), "SET SESSION binlog_format=ROW"];
+    scene.sql(&as_text).await;
+    scene.sql(&[&swipe(3)]).await;
+}
+
 /// Doors and epochs of all rows but the last, by every reader.
 async fn told(scene: &mut Scene) -> Vec<Vec<(String, u64)>> {
     let of_reader = |rows: &Rows| {
@@ -79,11 +86,12 @@ async fn a_table_that_is_dropped_and_not_made_again_is_said_and_the_next_one_is_
             scene.conn.query_first("SHOW CREATE TABLE vdooropen").await.unwrap().unwrap();
         scene.sql(&["DROP TABLE vdooropen"]).await;
         blocked(&scene, &["there is no table `doors`.`vdooropen`", "GRANT SELECT"]).await;
-        scene.sql(&[&create.replace("AUTO_INCREMENT=2 ", ""), &swipe(2), &swipe(3)]).await;
+        scene.sql(&[&create.replace("AUTO_INCREMENT=2 ", "")]).await;
+        fill(&mut scene).await;
         mended(&scene).await;
         scene.read(3).await;
         for told in told(&mut scene).await {
-            let wanted = [("1-1", 1), ("2-1", 2), ("2-2", 3)].map(|(id, door)| (id.to_owned(), door));
+            let wanted = [("1-1", 1), ("2-1", 1), ("2-2", 3)].map(|(id, door)| (id.to_owned(), door));
             assert_eq!(told, wanted, "{kind}");
         }
     })
@@ -100,11 +108,11 @@ async fn a_database_that_is_dropped_and_not_made_again_is_said_and_the_next_one_
         blocked(&scene, &["doors", "GRANT SELECT"]).await;
         scene.sql(&["DROP USER 'doorcast'@'%'"]).await;
         servers::create(&mut scene.conn, "doors", "doorcast").await;
-        scene.sql(&[&swipe(2), &swipe(3)]).await;
+        fill(&mut scene).await;
         mended(&scene).await;
         scene.read(3).await;
         for told in told(&mut scene).await {
-            let wanted = [("1-1", 1), ("2-1", 2), ("2-2", 3)].map(|(id, door)| (id.to_owned(), door));
+            let wanted = [("1-1", 1), ("2-1", 1), ("2-2", 3)].map(|(id, door)| (id.to_owned(), door));
             assert_eq!(told, wanted, "{kind}");
         }
     })

@@ -97,6 +97,28 @@ async fn keys_of_deleted_rows_that_are_given_out_again_are_told_under_new_ids() 
     .await;
 }
 
+/// In that it is the same as before, nothing but the binlog tells that it came again.
+#[tokio::test]
+async fn a_deleted_row_that_is_inserted_again_as_it_was_has_a_new_id_that_is_a_cursor() {
+    each_kind(async |kind| {
+        let mut scene = Scene::start(kind, &[], &[]).await;
+        scene.sql(&[&swipe(1), &swipe(2)]).await;
+        scene.read(2).await;
+        let sql = ["DELETE FROM vdooropen WHERE vid = 2", "ALTER TABLE vdooropen AUTO_INCREMENT = 2"];
+        scene.sql(&sql).await;
+        scene.read_binlog().await;
+        scene.sql(&[&swipe(2), &swipe(3)]).await;
+        scene.read(4).await;
+        let url = scene.doorcast.url("/poll?since=2-2");
+        let answer = crate::site::client().get(url).send().await.unwrap().text().await.unwrap();
+        let answer: serde_json::Value = serde_json::from_str(&answer).unwrap();
+        assert_eq!(answer["gap"], serde_json::Value::Null, "{kind}: {answer}");
+        assert_eq!(answer["next"], "2-3", "{kind}: {answer}");
+        ids_are(&mut scene, &["1-1", "1-2", "2-2", "2-3", "2-4"], "").await;
+    })
+    .await;
+}
+
 /// The table is made anew where its rows stay the same.
 #[tokio::test]
 async fn keys_of_rows_that_were_deleted_while_it_was_away_are_told_under_new_ids() {

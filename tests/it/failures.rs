@@ -116,6 +116,30 @@ async fn a_damaged_checkpoint_names_the_previous_one_and_start_from() {
 }
 
 #[tokio::test]
+async fn a_checkpoint_that_was_cut_off_changed_or_removed_is_never_a_fresh_start() {
+    let server = &servers::all().await[0];
+    let database = servers::database(server, "torn").await;
+    let mut doorcast = Doorcast::start(&database.url(), &[]).await;
+    assert!(doorcast.stop().await.success());
+    let whole = std::fs::read_to_string(doorcast.checkpoint()).unwrap();
+    for damaged in [
+        Some(whole[..whole.len() / 2].to_owned()),
+        Some(String::new()),
+        Some(whole.replacen("\"offset\":", "\"offset\":1", 1)),
+        Some(whole.replacen("\"version\":1", "\"version\":2", 1)),
+        None,
+    ] {
+        assert_ne!(damaged.as_ref(), Some(&whole));
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("c.json.prev"), &whole).unwrap();
+        if let Some(damaged) = damaged {
+            std::fs::write(folder.path().join("c.json"), damaged).unwrap();
+        }
+        ends_in(&folder, &database.url(), &[], SOURCE, &["damaged", ".prev", "--start-from"]).await;
+    }
+}
+
+#[tokio::test]
 async fn a_checkpoint_of_another_table_is_refused() {
     let server = &servers::all().await[0];
     let (one, other) = (servers::database(server, "one").await, servers::database(server, "other").await);

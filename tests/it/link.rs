@@ -91,6 +91,39 @@ async fn clients_stay_connected_while_the_server_restarts() {
 }
 
 #[tokio::test]
+async fn a_server_that_is_away_is_tried_again_ever_more_slowly_and_at_once_when_it_has_been_back() {
+    on_each(async |kind| {
+        let mut scene = Scene::start(kind, &[], &[]).await;
+        let waits = async |scene: &Scene, count: usize| -> Vec<u64> {
+            let waits = || {
+                let lines = scene.doorcast.lines();
+                let waits = lines.iter().filter_map(|line| line["retry_in_ms"].as_str());
+                waits.map(|wait| wait.parse().unwrap()).collect::<Vec<u64>>()
+            };
+            deadline(async {
+                while waits().len() < count {
+                    tokio::task::yield_now().await;
+                }
+            })
+            .await;
+            waits()
+        };
+        scene.server.kill();
+        let away = waits(&scene, 3).await;
+        for (wait, step) in away.iter().zip([1000, 2000, 4000]) {
+            assert!((step / 2..=step).contains(wait), "{kind}: {away:?}");
+        }
+        scene.server.start_again().await.unwrap();
+        scene.doorcast.answers("/readyz", 200).await;
+        let before = waits(&scene, 3).await.len();
+        scene.server.kill();
+        let again = waits(&scene, before + 1).await[before];
+        assert!((500..=1000).contains(&again), "{kind}: {again}");
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_half_open_link_is_noticed_within_three_heartbeats() {
     on_each(async |kind| {
         let (mut scene, proxy) = Scene::behind_proxy(kind, &[], &HEARTBEAT).await;
@@ -492,6 +525,9 @@ pub(crate) async fn checkpoint_trouble(block: impl Fn(&Doorcast), mend: impl Fn(
     assert_eq!(status["link"], "following");
     scene.sql(&[&swipe(2)]).await;
     scene.read(2).await;
+    // Again and again, though nothing newer is to be written.
+    let often = scene.status().await["checkpoint_failures"].as_u64().unwrap() + 4;
+    status_until(&scene.doorcast, |status| status["checkpoint_failures"].as_u64() >= Some(often)).await;
     mend(&scene.doorcast);
     scene.doorcast.logged("the checkpoint is written again").await;
     status_until(&scene.doorcast, |status| status["checkpoint_problem"].is_null()).await;

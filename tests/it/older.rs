@@ -6,6 +6,8 @@ use serde_json::Value;
 
 use crate::{
     deadline::deadline,
+    proxy::{Proxy, Way},
+    recovery::reset_binlog,
     scene::{Scene, swipe},
     servers::each_kind,
 };
@@ -161,6 +163,60 @@ async fn older_rows_are_read_by_the_layout_of_now() {
         until(&scene, "feed", "head", "1-5").await;
         let row = row(&scene).await;
         assert_eq!((&row["rfsim"], &row["note"]), (&"门禁".into(), &7.into()), "{kind}: {row}");
+    })
+    .await;
+}
+
+/// Six rows, of which the feed has two. The connection of the binlog stands still, and one for older rows does not.
+async fn behind_with_older_rows(kind: &'static str) -> (Scene, Proxy) {
+    let options = ["--history", "2", "--db-heartbeat", "60", "--ssl-mode", "disabled"];
+    let (mut scene, proxy) = Scene::behind_proxy(kind, &[], &options).await;
+    for door in 1..=6 {
+        scene.sql(&[&swipe(door)]).await;
+    }
+    until(&scene, "feed", "head", "1-6").await;
+    // The last one so far, for nobody has asked for older rows.
+    proxy.set_newest(Way::Stalled);
+    (scene, proxy)
+}
+
+#[tokio::test]
+async fn rows_of_a_table_that_the_binlog_has_yet_to_tell_of_are_not_told_under_the_old_ids() {
+    each_kind(async |kind| {
+        for reset in [false, true] {
+            let (mut scene, _proxy) = behind_with_older_rows(kind).await;
+            scene.sql(&["TRUNCATE vdooropen"]).await;
+            for door in 71..=76 {
+                scene.sql(&[&swipe(door)]).await;
+            }
+            if reset {
+                // The new file ends before the place that was read in the old one.
+                scene.sql(&[reset_binlog(kind)]).await;
+            }
+            let answer = deadline(poll(scene.doorcast.url("/poll?since=1-1&limit=2&timeout=2"))).await;
+            let mut told = answer["events"].as_array().into_iter().flatten().map(|event| &event["id"]);
+            assert!(
+                told.all(|id| !id.as_str().unwrap().starts_with("1-")),
+                "{kind}, reset {reset}: {answer}"
+            );
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn older_rows_that_are_read_while_the_binlog_has_yet_to_tell_of_a_change_have_the_layout_behind_it() {
+    each_kind(async |kind| {
+        let (mut scene, proxy) = behind_with_older_rows(kind).await;
+        let before = deadline(poll(scene.doorcast.url("/poll?since=1-1&limit=1"))).await;
+        assert_eq!(ids(&before), ["1-2"], "{kind}");
+        scene.sql(&["ALTER TABLE vdooropen ADD note INT NOT NULL DEFAULT 7"]).await;
+        let waits = tokio::spawn(poll(scene.doorcast.url("/poll?since=1-1&limit=1&timeout=60")));
+        // Time to be read in.
+        scene.sql(&["DO SLEEP(1)"]).await;
+        proxy.set(Way::Open);
+        let answer = deadline(waits).await.unwrap();
+        assert_eq!((ids(&answer), &answer["events"][0]["row"]["note"]), (vec!["1-2"], &7.into()), "{kind}");
     })
     .await;
 }

@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// Changes the checkpoint of a process that has ended.
-fn change(doorcast: &Doorcast, change: impl FnOnce(&mut Checkpoint)) {
+pub(crate) fn change(doorcast: &Doorcast, change: impl FnOnce(&mut Checkpoint)) {
     let file = CheckpointFile::lock(&doorcast.checkpoint()).unwrap();
     let mut checkpoint = file.load().unwrap().unwrap();
     change(&mut checkpoint);

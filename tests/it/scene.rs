@@ -86,6 +86,17 @@ impl Scene {
         serde_json::from_str(&answer.text().await.unwrap()).unwrap()
     }
 
+    /// Waits until doorcast has read the binlog to its end: row images behind a change of the table are decoded then.
+    pub(crate) async fn read_binlog(&mut self) {
+        let (file, end) = crate::binlog::position(&self.server, &mut self.conn).await;
+        crate::deadline::deadline(async {
+            while self.status().await["position"] != format!("{file}:{end}") {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+    }
+
     /// Waits until every reader has `count` rows.
     pub(crate) async fn read(&mut self, count: usize) {
         for reader in &mut self.readers {
