@@ -117,10 +117,7 @@ impl State {
         }
         match (field("event: "), field("id: "), field("data: ")) {
             (None, Some(id), Some(data)) => self.row(id, data),
-            (Some("hello"), None, Some(data)) => {
-                // From now on it counts as connected: a cut before the first row must lose nothing.
-                let hello: serde_json::Value = serde_json::from_str(data).unwrap();
-                self.cursor = self.cursor.take().or_else(|| Some(hello["head"].as_str().unwrap().to_owned()));
+            (Some("hello"), ..) => {
                 self.count.send_modify(|_| {});
                 false
             }
