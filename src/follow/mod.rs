@@ -301,7 +301,7 @@ impl Follower {
             let wait = match &ended {
                 Ended::Passing(_) => {
                     let wait = backoff.next();
-                    warn!(error = %ended, retry_in_ms = wait.as_millis(), "the link to the server is down");
+                    warn!(error = %ended, retry_in_ms = wait.as_millis() as u64, "the link to the server is down");
                     wait
                 }
                 Ended::Person(_) if self.followed => {

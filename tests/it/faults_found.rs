@@ -177,6 +177,46 @@ async fn a_kill_and_a_lost_position_at_once_lose_no_row() {
     }
 }
 
+/// The rows that were told before have new ids by then, and nobody asked for them under these.
+#[tokio::test]
+async fn a_client_that_comes_after_a_kill_and_a_lost_position_gets_the_next_rows_and_no_others() {
+    servers::each_kind(async |kind| {
+        let mut scene = Scene::start(kind, &[], &["--history", "3"]).await;
+        scene.sql(&[&swipe(1), &swipe(2), &swipe(3)]).await;
+        scene.read(3).await;
+        let saved = scene.doorcast.checkpoint();
+        deadline(async {
+            while !std::fs::read_to_string(&saved).unwrap().contains("\"greatest_key\":3,") {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+        scene.doorcast.kill().await;
+        scene.sql(&["FLUSH BINARY LOGS"]).await;
+        purge(&mut scene.conn).await;
+        scene.doorcast.start_again().await;
+        let ask = async |scene: &Scene, query: &str| -> Value {
+            let url = scene.doorcast.url(&format!("/poll?timeout=1{query}"));
+            let answer = deadline(crate::site::client().get(url).send()).await.unwrap();
+            serde_json::from_str(&answer.text().await.unwrap()).unwrap()
+        };
+        scene.doorcast.answers("/readyz", 200).await;
+        let since = ask(&scene, "").await["next"].as_str().unwrap().to_owned();
+        scene.sql(&[&swipe(4), &swipe(5), &swipe(6), &swipe(7)]).await;
+        deadline(async {
+            while scene.status().await["feed"]["head"] != "2-7" {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+        let answer = ask(&scene, &format!("&since={since}")).await;
+        let ids: Vec<&Value> = answer["events"].as_array().unwrap().iter().map(|row| &row["id"]).collect();
+        assert_eq!(ids, ["2-4", "2-5", "2-6", "2-7"], "{kind} since {since}: {answer}");
+        assert_eq!(answer["gap"], Value::Null, "{kind} since {since}: {answer}");
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn a_transaction_that_thousands_of_rows_overtook_is_found() {
     for kind in servers::kinds() {
