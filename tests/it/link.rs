@@ -97,8 +97,7 @@ async fn a_server_that_is_away_is_tried_again_ever_more_slowly_and_at_once_when_
         let waits = async |scene: &Scene, count: usize| -> Vec<u64> {
             let waits = || {
                 let lines = scene.doorcast.lines();
-                let waits = lines.iter().filter_map(|line| line["retry_in_ms"].as_str());
-                waits.map(|wait| wait.parse().unwrap()).collect::<Vec<u64>>()
+                lines.iter().filter_map(|line| line["retry_in_ms"].as_u64()).collect::<Vec<u64>>()
             };
             deadline(async {
                 while waits().len() < count {
