@@ -1,9 +1,10 @@
 //! How fast a long binlog is read: from connecting to the last row.
 //!
-//! doorcast runs whole, with a screen that waits for the end: it connects three times, reads the schema,
-//! writes its checkpoint, encodes each row and keeps the last 10,000.
+//! doorcast runs whole, with a screen that waits for the end: it goes on from a checkpoint as after a restart, connects
+//! three times, reads the schema, writes its checkpoint, encodes each row and keeps the last 10,000.
 
 use std::{
+    fs,
     net::Ipv4Addr,
     sync::mpsc,
     thread,
@@ -11,10 +12,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use doorcast::{
-    demo::binary::ServerBinary, follow::StartFrom, link::SslMode, options::RunOptions,
-    tail::position::FileOffset,
-};
+use doorcast::{demo::binary::ServerBinary, link::SslMode, options::RunOptions, tail::position::FileOffset};
 use tokio::{net::TcpListener, runtime::Runtime, sync::oneshot};
 
 use crate::{
@@ -85,6 +83,7 @@ fn line(binary: &ServerBinary, replay: &Replay) -> Result<Vec<String>> {
     let (rows, rounds) = (*rows, *rounds);
     let runtime = Runtime::new()?;
     let source = runtime.block_on(Source::start(binary.clone()))?;
+    let checkpoint = checkpoint(&runtime, &source.url())?;
     let at = runtime.block_on(source.end())?;
     runtime.block_on(source.fill(rows))?;
     drop(runtime);
@@ -94,7 +93,7 @@ fn line(binary: &ServerBinary, replay: &Replay) -> Result<Vec<String>> {
     // Round 0 warms up. Side by side in each round, so that a busy moment of the machine meets them all.
     for round in 0..=rounds {
         for (reader, readings) in &mut readings {
-            match read(*reader, &source, &at, rows, *waiting) {
+            match read(*reader, &source, &at, &checkpoint, rows, *waiting) {
                 Ok(reading) if round > 0 => {
                     eprintln!(
                         "  {reader:?}: {:.3} s, of the processor {:.3} s",
@@ -129,7 +128,14 @@ fn line(binary: &ServerBinary, replay: &Replay) -> Result<Vec<String>> {
 }
 
 /// Each reading has threads of its own, of the kind that `doorcast run` has.
-fn read(reader: Reader, source: &Source, at: &FileOffset, rows: u32, waiting: u32) -> Result<Reading> {
+fn read(
+    reader: Reader,
+    source: &Source,
+    at: &FileOffset,
+    checkpoint: &[u8],
+    rows: u32,
+    waiting: u32,
+) -> Result<Reading> {
     let runtime = Runtime::new()?;
     let (url, at, port) = (source.url(), at.clone(), source.server.port());
     let (cpu, began) = (cpu_time(), Instant::now());
@@ -153,7 +159,7 @@ fn read(reader: Reader, source: &Source, at: &FileOffset, rows: u32, waiting: u3
         Reader::MysqlCdc => {
             runtime.block_on(runtime.spawn_blocking(move || bare::mysql_cdc(port, &at, rows as usize)))??;
         }
-        Reader::Doorcast => return doorcast(&runtime, &url, at, rows, waiting, (cpu, began)),
+        Reader::Doorcast => return doorcast(&runtime, &url, checkpoint, rows, waiting, (cpu, began)),
     }
     let reading = Reading { time: began.elapsed(), cpu: cpu_time().saturating_sub(cpu) };
     if let Some(stream) = open {
@@ -162,17 +168,38 @@ fn read(reader: Reader, source: &Source, at: &FileOffset, rows: u32, waiting: u3
     Ok(reading)
 }
 
+/// What doorcast leaves behind when it is stopped before there are rows.
+fn checkpoint(runtime: &Runtime, url: &str) -> Result<Vec<u8>> {
+    let folder = tempfile::tempdir()?;
+    let path = folder.path().join("checkpoint.json");
+    let mut options = RunOptions::new(url, TABLE, &path)?;
+    options.ssl_mode = SslMode::Disabled;
+    let listener = runtime.block_on(TcpListener::bind((Ipv4Addr::LOCALHOST, 0)))?;
+    let address = listener.local_addr()?;
+    let (stop, stopped) = oneshot::channel::<()>();
+    let running = runtime.spawn(doorcast::run(options, listener, async {
+        let _ = stopped.await;
+    }));
+    let screen = thread::spawn(move || Screen::open(address, "").and_then(|mut screen| screen.hello()));
+    let hello = screen.join();
+    let _ = stop.send(());
+    runtime.block_on(running)??;
+    ensure!(matches!(hello, Ok(Ok(_))), "doorcast let no screen in");
+    Ok(fs::read(path)?)
+}
+
 fn doorcast(
     runtime: &Runtime,
     url: &str,
-    at: FileOffset,
+    checkpoint: &[u8],
     rows: u32,
     waiting: u32,
     (cpu, began): (Duration, Instant),
 ) -> Result<Reading> {
     let folder = tempfile::tempdir()?;
-    let mut options = RunOptions::new(url, TABLE, &folder.path().join("checkpoint.json"))?;
-    options.start_from = StartFrom::File(at);
+    let path = folder.path().join("checkpoint.json");
+    fs::write(&path, checkpoint)?;
+    let mut options = RunOptions::new(url, TABLE, &path)?;
     options.ssl_mode = SslMode::Disabled; // as the bare loops
     let listener = runtime.block_on(TcpListener::bind((Ipv4Addr::LOCALHOST, 0)))?;
     let address = listener.local_addr()?;
