@@ -5,7 +5,7 @@ use mysql_async::prelude::Queryable;
 use serde_json::Value;
 
 use crate::{
-    proxy::Way,
+    proxy::{Proxy, Way},
     recovery::{purge, reset_binlog},
     scene::{Scene, swipe, url},
     servers::each_kind,
@@ -271,28 +271,33 @@ async fn a_statement_that_failed_need_not_have_left_a_row_under_its_key() {
     .await;
 }
 
-/// More rows than are kept, and the next table has as many under the same keys.
+/// A look saw more rows than are kept; the first was told by its key, and the binlog is slow to come so far.
+async fn have_seen_many(kind: &'static str) -> (Scene, Proxy) {
+    let (mut scene, proxy) = Scene::behind_proxy(kind, &[], &["--db-heartbeat", "3600"]).await;
+    begin(&mut scene).await;
+    let many = many(2).replace("vdooropen", "many");
+    scene.sql(&["CREATE TABLE other (text MEDIUMTEXT)", "CREATE TABLE many LIKE vdooropen", &many]).await;
+    // The connection that brings the binlog; the one for queries was made before.
+    proxy.set_newest(Way::Slow(100));
+    scene
+        .sql(&[
+            "SET SESSION binlog_format=STATEMENT",
+            "INSERT INTO vdooropen (doorno, rfsim, optime, ynopen) SELECT doorno, rfsim, optime, ynopen FROM many",
+            "SET SESSION binlog_format=ROW",
+            "INSERT INTO other VALUES (REPEAT('x', 40000))",
+        ])
+        .await;
+    assert_eq!(scene.doorcast.logged("looked at the table").await["rows"], MANY, "{kind}");
+    // It alone is looked for by its key.
+    scene.read(2).await;
+    (scene, proxy)
+}
+
+/// The next table has as many under the same keys.
 #[tokio::test]
 async fn rows_of_the_next_table_are_not_taken_for_those_that_a_look_saw() {
     each_kind(async |kind| {
-        let (mut scene, proxy) = Scene::behind_proxy(kind, &[], &["--db-heartbeat", "3600"]).await;
-        begin(&mut scene).await;
-        let many_others = many(2).replace("vdooropen", "many");
-        scene
-            .sql(&["CREATE TABLE other (text MEDIUMTEXT)", "CREATE TABLE many LIKE vdooropen", &many_others])
-            .await;
-        proxy.set_newest(Way::Slow(100));
-        scene
-            .sql(&[
-                "SET SESSION binlog_format=STATEMENT",
-                "INSERT INTO vdooropen (doorno, rfsim, optime, ynopen) SELECT doorno, rfsim, optime, ynopen FROM many",
-                "SET SESSION binlog_format=ROW",
-                "INSERT INTO other VALUES (REPEAT('x', 40000))",
-            ])
-            .await;
-        assert_eq!(scene.doorcast.logged("looked at the table").await["rows"], MANY, "{kind}");
-        // It alone is looked for by its key.
-        scene.read(2).await;
+        let (mut scene, proxy) = have_seen_many(kind).await;
         proxy.set_for_all(Way::Closed);
         scene.sql(&["TRUNCATE TABLE vdooropen", &many(3), &swipe(4)]).await;
         proxy.set_for_all(Way::Open);
@@ -306,27 +311,11 @@ async fn rows_of_the_next_table_are_not_taken_for_those_that_a_look_saw() {
     .await;
 }
 
-/// A look saw more rows than are kept, and they were deleted before the binlog had been read as far.
+/// They were deleted before the binlog had been read as far.
 #[tokio::test]
 async fn rows_of_statements_that_were_deleted_before_they_could_be_told_are_said_to_be_missing() {
     each_kind(async |kind| {
-        let (mut scene, proxy) = Scene::behind_proxy(kind, &[], &["--db-heartbeat", "3600"]).await;
-        begin(&mut scene).await;
-        let many = many(2).replace("vdooropen", "many");
-        scene.sql(&["CREATE TABLE other (text MEDIUMTEXT)", "CREATE TABLE many LIKE vdooropen", &many]).await;
-        // The connection that brings the binlog; the one for queries was made before.
-        proxy.set_newest(Way::Slow(100));
-        scene
-            .sql(&[
-                "SET SESSION binlog_format=STATEMENT",
-                "INSERT INTO vdooropen (doorno, rfsim, optime, ynopen) SELECT doorno, rfsim, optime, ynopen FROM many",
-                "SET SESSION binlog_format=ROW",
-                "INSERT INTO other VALUES (REPEAT('x', 40000))",
-            ])
-            .await;
-        assert_eq!(scene.doorcast.logged("looked at the table").await["rows"], MANY, "{kind}");
-        // It alone is looked for by its key.
-        scene.read(2).await;
+        let (mut scene, proxy) = have_seen_many(kind).await;
         scene.sql(&["DELETE FROM vdooropen WHERE vid > 1"]).await;
         proxy.set_newest(Way::Open);
         let came = is_told_once(&mut scene, "1-1", OF_STATEMENTS).await;
