@@ -114,8 +114,8 @@ async fn a_swipe_is_greeted_in_an_engine_of_2016() {
     std::fs::write(www.path().join("polls.html"), polls).unwrap();
 
     for (path, kind, by) in [
-        ("/screen?doorno=1", "screen_events", "function"),
-        ("/polls.html?doorno=1", "screen_poll", "undefined"),
+        ("/screen?doorno=1&night=off", "screen_events", "function"),
+        ("/polls.html?doorno=1&night=off", "screen_poll", "undefined"),
     ] {
         let picture = www.path().join("picture.png");
         let shown = greeted(webkit().unwrap(), &mut hall, path, kind, &picture).await;
