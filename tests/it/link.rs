@@ -5,7 +5,6 @@ use std::{fs, process::Stdio, sync::Arc, time::Duration};
 
 use doorcast::demo::binary::Flavour;
 use futures_util::future::join_all;
-use mysql_async::prelude::Queryable;
 use serde_json::Value;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -48,16 +47,6 @@ pub(crate) fn status_until(
             tokio::task::yield_now().await;
         }
     })
-}
-
-/// Ids of the account's connections that send the binlog.
-async fn dumps(scene: &mut Scene) -> Vec<u64> {
-    let threads: Vec<mysql_async::Row> = scene.conn.query("SHOW PROCESSLIST").await.unwrap();
-    let sends = |thread: &mysql_async::Row| {
-        thread.get::<String, _>("User").unwrap() == "doorcast"
-            && thread.get::<String, _>("Command").unwrap().starts_with("Binlog Dump")
-    };
-    threads.iter().filter(|thread| sends(thread)).map(|thread| thread.get("Id").unwrap()).collect()
 }
 
 fn alter_password(scene: &Scene, password: &str) -> String {
@@ -241,7 +230,7 @@ async fn a_client_that_asks_for_older_rows_over_a_dead_link_gets_them_all_the_sa
 async fn only_dump(scene: &mut Scene) -> u64 {
     deadline(async {
         loop {
-            if let [id] = dumps(scene).await[..] {
+            if let [id] = scene.dump_threads().await[..] {
                 return id;
             }
         }
@@ -490,7 +479,7 @@ async fn rows_that_come_while_it_stands_still_arrive_afterwards() {
         scene.read(1).await;
         scene.doorcast.signal("STOP");
         deadline(async {
-            while !dumps(&mut scene).await.is_empty() {
+            while !scene.dump_threads().await.is_empty() {
                 scene.sql(&["INSERT INTO noise VALUES (REPEAT('x', 500000))", &swipe(2)]).await;
             }
         })

@@ -71,10 +71,7 @@ async fn older_rows_do_not_wait_for_the_next_commit() {
 /// The binlog's connection is closed, and there is no other before [`let_read`].
 async fn keep_from_reading(scene: &mut Scene) {
     scene.sql(&["REVOKE REPLICATION SLAVE ON *.* FROM 'doorcast'@'%'"]).await;
-    let threads: Vec<mysql_async::Row> = scene.conn.query("SHOW PROCESSLIST").await.unwrap();
-    let sends =
-        |thread: &&mysql_async::Row| thread.get::<String, _>("Command").unwrap().starts_with("Binlog Dump");
-    let id: u64 = threads.iter().find(sends).unwrap().get("Id").unwrap();
+    let id = scene.dump_threads().await[0];
     scene.sql(&[&format!("KILL {id}")]).await;
     scene.doorcast.logged("the server needs a person").await;
 }
@@ -175,8 +172,8 @@ async fn behind_with_older_rows(kind: &'static str) -> (Scene, Proxy) {
         scene.sql(&[&swipe(door)]).await;
     }
     until(&scene, "feed", "head", "1-6").await;
-    // The last one so far, for nobody has asked for older rows.
-    proxy.set_newest(Way::Stalled);
+    // The first is for queries; the readers may have had one made for older rows.
+    proxy.set_second(Way::Stalled);
     (scene, proxy)
 }
 

@@ -80,16 +80,24 @@ impl Proxy {
 
     /// Changes the oldest connection alone.
     pub(crate) fn set_first(&self, way: Way) {
-        let connections = self.connections.lock().unwrap();
-        let oldest = connections.iter().find(|connection| connection.receiver_count() > 0);
-        oldest.expect("there is a connection").send_replace(way);
+        self.set_one(way, |_| 0);
+    }
+
+    /// Changes the second oldest connection alone.
+    pub(crate) fn set_second(&self, way: Way) {
+        self.set_one(way, |_| 1);
     }
 
     /// Changes the newest connection alone.
     pub(crate) fn set_newest(&self, way: Way) {
+        self.set_one(way, |count| count - 1);
+    }
+
+    /// `which` is given how many there are.
+    fn set_one(&self, way: Way, which: impl FnOnce(usize) -> usize) {
         let connections = self.connections.lock().unwrap();
-        let newest = connections.iter().rfind(|connection| connection.receiver_count() > 0);
-        newest.expect("there is a connection").send_replace(way);
+        let open: Vec<_> = connections.iter().filter(|connection| connection.receiver_count() > 0).collect();
+        open[which(open.len())].send_replace(way);
     }
 
     /// Closes the connections that are [`Way::Stalled`].

@@ -97,6 +97,16 @@ impl Scene {
         .await;
     }
 
+    /// Ids of the connections that send the binlog to doorcast.
+    pub(crate) async fn dump_threads(&mut self) -> Vec<u64> {
+        let threads: Vec<mysql_async::Row> = self.conn.query("SHOW PROCESSLIST").await.unwrap();
+        let sends = |thread: &mysql_async::Row| {
+            thread.get::<String, _>("User").unwrap() == "doorcast"
+                && thread.get::<String, _>("Command").unwrap().starts_with("Binlog Dump")
+        };
+        threads.iter().filter(|thread| sends(thread)).map(|thread| thread.get("Id").unwrap()).collect()
+    }
+
     /// Waits until every reader has `count` rows.
     pub(crate) async fn read(&mut self, count: usize) {
         for reader in &mut self.readers {
