@@ -366,8 +366,7 @@ impl Ring {
         if id.epoch > self.epoch {
             return ahead();
         }
-        // `<epoch>-0` is where an epoch begins, before all its keys.
-        let key = if id.key == 0 { BEFORE_ALL } else { id.key };
+        let key = key(id);
         match (self.highest, self.below.max()) {
             (None, _) if key != BEFORE_ALL => ahead(),
             (Some(highest), _) if key > highest => ahead(),
@@ -392,10 +391,16 @@ impl Ring {
         }
         // A key above all that the ring has of that epoch came after them.
         let end = self.slots.partition_point(|slot| slot.epoch <= id.epoch);
-        let above = self.slots.range(skip..end).next_back().is_some_and(|last| id.key > last.highest);
+        let above = self.slots.range(skip..end).next_back().is_some_and(|last| key(id) > last.highest);
         let to = if above { self.first + end as u64 } else { to };
-        let to = self.first_row(to).map_or_else(|| self.end(), |(seq, _)| seq);
-        Resolved::Gap { reason: "the table's keys have started over since that id".into(), to }
+        let behind = self.first_row(to).map_or_else(|| self.end(), |(seq, _)| seq);
+        // One that was marked says more.
+        let marked = (to..behind).find_map(|seq| match &self.slot(seq)?.what {
+            What::Gap(reason) => Some(reason.clone()),
+            What::Row { .. } => None,
+        });
+        let reason = marked.unwrap_or_else(|| "the table's keys have started over since that id".into());
+        Resolved::Gap { reason, to: behind }
     }
 
     /// Where the epoch's first row with a greater key is, or the gaps right before it.
@@ -407,6 +412,11 @@ impl Ring {
         }
         self.first + at as u64
     }
+}
+
+/// `<epoch>-0` is where an epoch begins, before all its keys.
+fn key(id: EventId) -> Key {
+    if id.key == 0 { BEFORE_ALL } else { id.key }
 }
 
 /// Numbers that no ring of an earlier process had, see [`Cursor::Again`].

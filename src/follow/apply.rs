@@ -51,10 +51,12 @@ impl Follower {
             // Perhaps the statement that changed it did not name the table.
             self.reload(TableChange::Swapped, tail, server, table).await?;
         }
-        if !commit.rows.is_empty() {
-            if self.looks.has_unlooked(self.sighted.is_some()) {
-                // Their rows committed before these.
-                self.look(server, table).await?;
+        if let Some(next) = commit.rows.first() {
+            // Their rows committed before these. As the first of a table, what was found may have waited for one of these.
+            let waits =
+                self.feed.latest(1).is_empty() && self.looks.open_keys().any(|key| self.keys.is_news(key));
+            if waits || self.looks.has_unlooked(self.sighted.is_some()) {
+                self.look(Some(next), server, table).await?;
             }
             self.check_for_restart_of_keys(&commit, table).await?;
         }

@@ -11,7 +11,7 @@ use std::{
 use tokio::time::sleep;
 
 use super::{Follower, ended::Ended, sample, seed::rows_with};
-use crate::{feed::Row, id::Key, table::Table};
+use crate::{feed::Row, id::Key, row::EncodedRow, table::Table};
 
 /// Pauses before another table is believed in: after a second a server shows what it has sent.
 const SHOWN_WITHIN: [Duration; 5] = [
@@ -64,10 +64,28 @@ impl Follower {
         Ok(!self.has_told_rows(table).await?)
     }
 
-    /// Whether it is the table of what was told, asked behind a read of rows that nobody told. The binlog may be about to say that another stands
-    /// under the name, whose rows have the same keys.
-    pub(super) async fn is_table_of_what_was_told(&mut self, table: &mut Table) -> Result<bool, Ended> {
-        Ok(!self.is_another_than_before_the_start(table).await? && self.is_same_table(table).await?)
+    /// Whether it is the table of what was told, asked behind a read of rows that nobody told. The binlog may be about to
+    /// say that another stands under the name, whose rows have the same keys. While nothing has been told of a table it
+    /// is known by `next`, the row that the binlog brought and that is about to be told.
+    pub(super) async fn is_table_of_what_was_told(
+        &mut self,
+        next: Option<&EncodedRow>,
+        table: &mut Table,
+    ) -> Result<bool, Ended> {
+        if !self.feed.latest(1).is_empty() {
+            return Ok(
+                !self.is_another_than_before_the_start(table).await? && self.is_same_table(table).await?
+            );
+        }
+        let Some(next) = next else { return Ok(false) };
+        for wait in SHOWN_WITHIN {
+            let there = table.rows_between(next.key - 1, next.key, 1).await?;
+            if let Some(row) = there.first() {
+                return Ok(row.json == next.json);
+            }
+            sleep(wait).await; // it may be shown late
+        }
+        Ok(false)
     }
 
     /// Whether the table has the rows that were told before those that a server may have forgotten. Those that were read

@@ -161,7 +161,7 @@ impl Follower {
             }
             let due = self.looks.due(self.sighted.is_some());
             if due.is_some_and(|due| due <= Instant::now()) {
-                self.look(server, table).await?;
+                self.look(None, server, table).await?;
                 rhythm.moved();
                 continue;
             }

@@ -64,12 +64,17 @@ impl Sighted {
 
 impl Follower {
     /// The binlog did not say which rows came: the table does. While an earlier look is not settled, only rows whose keys
-    /// are known are looked for.
-    pub(super) async fn look(&mut self, server: &Server, table: &mut Table) -> Result<(), Ended> {
+    /// are known are looked for. `next` came by the binlog and is about to be told, behind what is found.
+    pub(super) async fn look(
+        &mut self,
+        next: Option<&EncodedRow>,
+        server: &Server,
+        table: &mut Table,
+    ) -> Result<(), Ended> {
         let began = Instant::now();
         if self.sighted.is_some() {
             self.looks.looked_by_key(began);
-            return self.tell_named(server, table).await;
+            return self.tell_named(next, server, table).await;
         }
         let most = self.keys.most_news();
         let ranges = match (self.looks.least_key(), self.looks.reach(began)) {
@@ -84,7 +89,7 @@ impl Follower {
         // If it is, the whole of it is about to be told together.
         let is_reached =
             self.sighted.as_ref().is_some_and(|sighted| sighted.is_reached(self.position.as_ref(), None));
-        if is_reached { Ok(()) } else { self.tell_named(server, table).await }
+        if is_reached { Ok(()) } else { self.tell_named(next, server, table).await }
     }
 
     async fn sight(
@@ -115,14 +120,19 @@ impl Follower {
     }
 
     /// Tells rows whose keys are known, if they can only be those that were inserted under them.
-    async fn tell_named(&mut self, server: &Server, table: &mut Table) -> Result<(), Ended> {
+    async fn tell_named(
+        &mut self,
+        next: Option<&EncodedRow>,
+        server: &Server,
+        table: &mut Table,
+    ) -> Result<(), Ended> {
         let mut named: Vec<Key> = self.looks.open_keys().filter(|key| self.keys.is_news(*key)).collect();
         named.sort_unstable();
         named.dedup();
         let committed_ms = self.looks.committed_ms();
         for piece in named.chunks(BATCH) {
             let rows = self.rows_sighted(piece, table).await?;
-            if !rows.is_empty() && !self.is_table_of_what_was_told(table).await? {
+            if !rows.is_empty() && !self.is_table_of_what_was_told(next, table).await? {
                 break; // until the binlog has been read as far as the table
             }
             self.tell_ahead(rows, server, table, Some(committed_ms)).await?;

@@ -17,6 +17,8 @@ const LAST_DOOR: u32 = 99;
 /// So many rows are not kept until they can be told.
 const MANY: usize = 600;
 
+const STARTED_OVER: &str = "the table's keys have started over since that id";
+
 const OF_STATEMENTS: &str = "rows were inserted by statements, and removed before they could be read";
 
 /// What a client that had rows up to `since` is told, until it has the row of the last door: the ids and doors, and why
@@ -44,7 +46,7 @@ pub(crate) async fn is_told_once(scene: &mut Scene, since: &str, reason: &str) -
     scene.sql(&[&swipe(LAST_DOOR)]).await;
     let (mut rows, mut gaps) = told_since(scene, since).await;
     // After a restart nobody knows what stood behind a row that went with its table.
-    gaps.retain(|gap| gap != "the table's keys have started over since that id");
+    gaps.retain(|gap| gap != STARTED_OVER);
     assert!(gaps.len() == 1 && gaps[0].contains(reason), "{kind}: {gaps:?}, and not {reason}: {rows:?}");
     is_said_once(scene, &gaps[0]).await;
     rows.pop();
@@ -72,6 +74,27 @@ async fn begin(scene: &mut Scene) {
     scene.read(1).await;
 }
 
+/// doorcast stands still until [`go_on`], or `ends`.
+async fn stand_still(scene: &mut Scene, ends: bool) {
+    if ends {
+        assert!(scene.doorcast.stop().await.success());
+    } else {
+        scene.doorcast.signal("STOP");
+    }
+}
+
+async fn go_on(scene: &mut Scene, ends: bool) {
+    if ends {
+        scene.doorcast.start_again().await;
+    } else {
+        scene.doorcast.signal("CONT");
+    }
+}
+
+pub(crate) async fn by_statement(scene: &mut Scene, insert: &str) {
+    scene.sql(&["SET SESSION binlog_format=STATEMENT", insert, "SET SESSION binlog_format=ROW"]).await;
+}
+
 fn many(door: u32) -> String {
     let rows = vec![format!("({door}, '00A1', '20261120 071500', 'Y')"); MANY].join(",");
     format!("INSERT INTO vdooropen (doorno, rfsim, optime, ynopen) VALUES {rows}")
@@ -94,25 +117,35 @@ async fn rows_of_statements_that_went_with_the_table_are_said_to_be_missing() {
 async fn are_said_to_be_missing(kind: &'static str, removal: &str, next: u32, ends: bool) {
     let mut scene = Scene::start(kind, &[], &[]).await;
     begin(&mut scene).await;
-    if ends {
-        assert!(scene.doorcast.stop().await.success());
-    } else {
-        scene.doorcast.signal("STOP");
-    }
-    scene.sql(&["SET SESSION binlog_format=STATEMENT", &swipe(2), "SET SESSION binlog_format=ROW"]).await;
+    stand_still(&mut scene, ends).await;
+    by_statement(&mut scene, &swipe(2)).await;
     scene.sql(&[&swipe(3), removal]).await;
     for door in 0..next {
         scene.sql(&[&swipe(10 + door)]).await;
     }
-    if ends {
-        scene.doorcast.start_again().await;
-    } else {
-        scene.doorcast.signal("CONT");
-    }
+    go_on(&mut scene, ends).await;
     let came = is_told_once(&mut scene, "1-1", OF_STATEMENTS).await;
     let mut expected = vec![("1-3".to_owned(), 3)];
     expected.extend((0..next).map(|at| (format!("2-{}", at + 1), u64::from(10 + at))));
     assert_eq!(came, expected, "{kind} {removal}, {next} in the next, ends: {ends}");
+}
+
+/// Nothing has been told of the table by which it could be known.
+#[tokio::test]
+async fn the_first_row_of_a_table_is_not_told_from_the_next_one() {
+    each_kind(async |kind| {
+        for ends in [false, true] {
+            let mut scene = Scene::start(kind, &[], &[]).await;
+            scene.doorcast.logged("following").await;
+            stand_still(&mut scene, ends).await;
+            by_statement(&mut scene, &swipe(1)).await;
+            scene.sql(&["TRUNCATE vdooropen", &swipe(2), &swipe(3)]).await;
+            go_on(&mut scene, ends).await;
+            let came = is_told_once(&mut scene, "1-0", OF_STATEMENTS).await;
+            assert_eq!(came, [("2-1".to_owned(), 2), ("2-2".to_owned(), 3)], "{kind}, ends: {ends}");
+        }
+    })
+    .await;
 }
 
 /// The binlog has the keys of such rows, and nothing else of them.

@@ -6,6 +6,7 @@ use mysql_async::prelude::Queryable;
 
 use crate::{
     deadline::deadline,
+    gaps::by_statement,
     proxy::Way,
     scene::{Late, Scene, swipe},
     servers::each_kind,
@@ -25,9 +26,8 @@ const IN_DOUBT: &str = "INSERT INTO vdooropen SELECT * FROM vdooropen WHERE vid 
 
 /// A statement that may have inserted rows, and much that doorcast does not read while it looks for them.
 async fn have_a_statement_looked_for(scene: &mut Scene) {
-    scene
-        .sql(&["SET SESSION binlog_format = STATEMENT", IN_DOUBT, "SET SESSION binlog_format = ROW", FILLER])
-        .await;
+    by_statement(scene, IN_DOUBT).await;
+    scene.sql(&[FILLER]).await;
 }
 
 /// The first key alone is in the binlog.
@@ -49,6 +49,23 @@ async fn all_rows_of_a_statement_arrive_though_its_first_key_alone_is_in_the_bin
         scene.sql(&[three, "BEGIN", three, &swipe(4), twice, "COMMIT", three]).await;
         let (rows, scene) = scene.every_row_of_the_table_came_once().await;
         assert_eq!(rows.len(), 18, "{kind}");
+        assert_eq!(scene.status().await["breaks"], 0, "{kind}");
+    })
+    .await;
+}
+
+/// The second row shows which table it is that the first one is read of.
+#[tokio::test]
+async fn the_first_rows_of_a_table_come_in_the_order_of_their_commits() {
+    each_kind(async |kind| {
+        let mut scene = Scene::start(kind, &[], &[]).await;
+        scene.doorcast.logged("following").await;
+        scene.sql(&["CREATE TABLE other (text MEDIUMTEXT)"]).await;
+        scene.doorcast.signal("STOP");
+        by_statement(&mut scene, &swipe(1)).await;
+        scene.sql(&[&swipe(2), "INSERT INTO other VALUES (REPEAT('x', 400000))", &swipe(3)]).await;
+        scene.doorcast.signal("CONT");
+        assert_eq!(ids(&mut scene).await, ["1-1", "1-2", "1-3", "1-4"], "{kind}");
         assert_eq!(scene.status().await["breaks"], 0, "{kind}");
     })
     .await;
@@ -81,14 +98,8 @@ async fn rows_that_were_seen_are_told_though_the_link_breaks_and_the_table_is_em
             let (mut scene, proxy) = Scene::behind_proxy(kind, &[], &["--db-heartbeat", "3600"]).await;
             tell_one_row(&mut scene).await;
             proxy.set_newest(SLOW);
-            scene
-                .sql(&[
-                    "SET SESSION binlog_format = STATEMENT",
-                    &insert,
-                    "SET SESSION binlog_format = ROW",
-                    FILLER,
-                ])
-                .await;
+            by_statement(&mut scene, &insert).await;
+            scene.sql(&[FILLER]).await;
             // Longer than doorcast looks for what it inserted, and less than the link takes for what is behind it.
             tokio::time::sleep(Duration::from_millis(2000)).await;
             proxy.set_for_all(Way::Closed);
