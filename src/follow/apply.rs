@@ -21,6 +21,8 @@ use crate::{
     tail::{Commit, Expected, Reread, TableChange, Tail, position::FileOffset},
 };
 
+const DELETED: &str = "rows of a statement were perhaps deleted before they could be read";
+
 /// Why an epoch begins, or ids are new.
 pub(super) const GIVEN_OUT_AGAIN: &str = "keys are given out again";
 
@@ -60,6 +62,10 @@ impl Follower {
             }
             self.check_for_restart_of_keys(&commit, table).await?;
         }
+        // Before this one's own: what a transaction deletes itself was never there.
+        if commit.may_delete && self.looks.may_have_gone() {
+            self.rows_are_missing(DELETED);
+        }
         self.xa_phase(&mut commit);
         // If the keys of its statements came, and not by a look, the whole transaction did: unless they are given out once
         // more.
@@ -92,7 +98,11 @@ impl Follower {
             // What has been read ahead may be what it wrote.
             let most = if self.ahead.keys.is_empty() { Expected::Rows } else { Expected::Perhaps };
             let expected = commit.expected.min(most);
-            let keys = Wanted { keys: commit.insert_ids, are_certain: commit.are_ids_certain };
+            let keys = Wanted {
+                keys: commit.insert_ids,
+                are_certain: commit.are_ids_certain,
+                may_have_more: commit.may_have_more,
+            };
             self.looks.ask(why, keys, expected, before.clone(), commit.committed_ms);
         }
         if !commit.rows.is_empty() {

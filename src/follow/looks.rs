@@ -78,6 +78,8 @@ pub(super) struct Wanted {
     pub(super) keys: Vec<Key>,
     /// It inserted a row under each of them.
     pub(super) are_certain: bool,
+    /// It may have inserted others.
+    pub(super) may_have_more: bool,
 }
 
 /// A transaction whose rows the table must tell.
@@ -94,6 +96,8 @@ struct Waiting {
     keys: Vec<Key>,
     /// There were rows under all of them.
     are_keys_certain: bool,
+    /// It may have rows beside those, of which a look that comes too late sees nothing.
+    may_have_more: bool,
     /// Whether it names the table.
     ours: bool,
     /// What it wrote of which no key is known.
@@ -145,6 +149,8 @@ pub(super) struct Looks {
     told: VecDeque<(u64, Key)>,
     /// When the newest one that waits committed, in Unix milliseconds.
     committed_ms: u64,
+    /// One that may have had more rows than those of its keys waits no longer, but the look that saw it is not settled.
+    may_have_more: bool,
 }
 
 impl Looks {
@@ -152,7 +158,7 @@ impl Looks {
     pub(super) fn ask(
         &mut self,
         why: Reread,
-        Wanted { keys, are_certain }: Wanted,
+        Wanted { keys, are_certain, may_have_more }: Wanted,
         expected: Expected,
         before: Position,
         committed_ms: u64,
@@ -171,6 +177,7 @@ impl Looks {
         {
             first.ours |= second.ours;
             first.certain |= second.certain;
+            first.may_have_more |= second.may_have_more;
             first.expected = first.expected.max(Expected::Perhaps);
         }
         let commit = self.commits;
@@ -184,6 +191,7 @@ impl Looks {
             looks: 0,
             keys,
             are_keys_certain: are_certain && has_keys,
+            may_have_more,
             ours,
             expected,
             found,
@@ -317,9 +325,12 @@ impl Looks {
         }
         // One of them is enough to hold the position until that look is settled.
         let mut holds = false;
+        let may_have_more = &mut self.may_have_more;
         self.waiting.retain(|waiting| {
             let stays = !(waiting.is_complete() && waiting.has_come && holds);
             holds |= stays && waiting.ours;
+            *may_have_more |= !stays && waiting.may_have_more;
+
             stays
         });
     }
@@ -328,6 +339,7 @@ impl Looks {
     /// tells the keys that came.
     pub(super) fn settled(&mut self, known: impl Fn(Key) -> bool) -> Outcome {
         let mut outcome = Outcome::default();
+        self.may_have_more = false;
         self.waiting.retain_mut(|waiting| {
             waiting.has_come |= waiting.keys.iter().all(|key| known(*key));
             let goes_on = !waiting.is_complete() && !waiting.has_had_all();
@@ -340,10 +352,19 @@ impl Looks {
                 outcome.lost += usize::from(is_lost);
                 outcome.found_nothing += usize::from(!is_lost && (may_be_lost || !waiting.has_come));
             }
+            // What was found is probably its own, and all of it.
+            waiting.may_have_more &= !waiting.found;
             goes_on
         });
         self.forget_told();
         outcome
+    }
+
+    /// Rows are deleted. Whether there may have been some that no look has seen; that is said once.
+    pub(super) fn may_have_gone(&mut self) -> bool {
+        let may_have_more = |waiting: &mut Waiting| std::mem::take(&mut waiting.may_have_more);
+        let waiting = self.waiting.iter_mut().map(may_have_more).fold(false, |any, one| any | one);
+        std::mem::take(&mut self.may_have_more) | waiting
     }
 
     /// The last look will not be settled: those for which it was the last one get another.
@@ -466,7 +487,7 @@ mod tests {
     }
 
     fn one(key: Key) -> Wanted {
-        Wanted { keys: vec![key], are_certain: true }
+        Wanted { keys: vec![key], are_certain: true, may_have_more: false }
     }
 
     /// A look on an idle server: the binlog has been read.
@@ -596,6 +617,25 @@ mod tests {
         assert_eq!(looks.waiting.len(), 1);
         assert_eq!(looks.hold().map(|(position, _)| position.at.offset), Some(4));
         assert!(!looks.give_up(), "that look has both");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_has_more_rows_may_lose_some_until_the_look_that_saw_it_is_settled() {
+        let several = |key| Wanted { may_have_more: true, ..one(key) };
+        let mut looks = Looks::default();
+        looks.ask(Reread::Statement, several(6), Expected::Nothing, at(2), 1000);
+        assert!(looks.may_have_gone());
+        assert!(!looks.may_have_gone(), "it is said once");
+        looks.ask(Reread::Statement, several(7), Expected::Nothing, at(4), 1000);
+        looks.looked(Instant::now());
+        looks.seen(|_| true, |_| true);
+        assert_eq!(looks.waiting.len(), 1, "the first one holds for both");
+        assert!(looks.may_have_gone());
+        looks.ask(Reread::Statement, several(8), Expected::Nothing, at(6), 1000);
+        looks.looked(Instant::now());
+        looks.seen(|_| true, |_| true);
+        looks.settled(|_| true);
+        assert!(!looks.may_have_gone());
     }
 
     #[tokio::test(start_paused = true)]

@@ -18,6 +18,9 @@ pub struct Commit {
     /// Whether it deleted rows of the table by row events: those that a REPLACE puts others in the place of, for
     /// instance.
     pub deleted: bool,
+    /// Whether it may have deleted rows of the table and put no others in their place, by row events or by a statement
+    /// that names it.
+    pub may_delete: bool,
     /// Why the table must be read by key, too.
     pub reread: Option<Reread>,
     /// Keys that AUTO_INCREMENT gave to statements that are for the table; at least one of them is the
@@ -26,6 +29,8 @@ pub struct Commit {
     /// Whether a row was inserted under each of `insert_ids`, and not deleted by the transaction itself, as far as the
     /// binlog says. A trigger that writes to another table may have been given one of them.
     pub are_ids_certain: bool,
+    /// Whether it may have inserted rows beside those of `rows` and `insert_ids`.
+    pub may_have_more: bool,
     /// Whether statements that are for the table, and whose keys are not known, wrote rows.
     pub expected: Expected,
     /// What it did to the table itself.

@@ -14,12 +14,12 @@ pub(super) enum Target {
     Certain,
 }
 
-/// The target of a statement.
-pub(super) fn target(query: &[u8], names: Names<'_>) -> Target {
+/// The target of a statement, and whether it is certain to have inserted no more than one row.
+pub(super) fn target(query: &[u8], names: Names<'_>) -> (Target, bool) {
     let mut words = Words(query);
     let mut certain = matches!(words.next().as_deref(), Some("INSERT" | "REPLACE"));
     if !certain {
-        return Target::Other;
+        return (Target::Other, false);
     }
     let name = loop {
         let before = words.0;
@@ -31,12 +31,37 @@ pub(super) fn target(query: &[u8], names: Names<'_>) -> Target {
     };
     let (name, rest) = name_at(past_comments(name));
     if !names.found_in(name) {
-        return Target::Other;
+        return (Target::Other, false);
     }
-    let source = Words(past_parentheses(rest.trim_ascii_start())).next();
-    certain &= matches!(source.as_deref(), Some("VALUES" | "VALUE" | "SET"));
+    let mut words = Words(past_parentheses(rest.trim_ascii_start()));
+    let source = words.next();
+    let is_set = source.as_deref() == Some("SET");
+    let has_values = matches!(source.as_deref(), Some("VALUES" | "VALUE"));
     // ON DUPLICATE KEY UPDATE; the word may be a value, too.
-    if certain && !has_word(query, "DUPLICATE") { Target::Certain } else { Target::Perhaps }
+    certain &= (is_set || has_values) && !has_word(query, "DUPLICATE");
+    let target = if certain { Target::Certain } else { Target::Perhaps };
+    (target, is_set || has_values && is_one_row(words.0))
+}
+
+/// Whether there is nothing but one row behind VALUES. A comment in it, or what a session's SQL mode reads otherwise, may
+/// make it look like more.
+fn is_one_row(values: &[u8]) -> bool {
+    let values = values.trim_ascii_start();
+    let (mut depth, mut quote, mut escaped) = (0_usize, None, false);
+    let end = values.iter().position(|byte| {
+        match (quote, byte) {
+            (Some(_), _) if escaped => escaped = false,
+            (Some(b'\'' | b'"'), b'\\') => escaped = true,
+            (Some(open), _) if open == *byte => quote = None,
+            (None, b'\'' | b'"' | b'`') => quote = Some(*byte),
+            (None, b'(') => depth += 1,
+            (None, b')') => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        quote.is_none() && depth == 0
+    });
+    let rest = end.and_then(|end| values.get(end + 1..)).map(<[u8]>::trim_ascii);
+    values.starts_with(b"(") && rest.is_some_and(|rest| matches!(rest, b"" | b";"))
 }
 
 /// The target of a LOAD DATA, by the part of its text behind the name of the file.
@@ -56,6 +81,11 @@ pub(super) fn target_of_load(behind_the_file: &[u8], names: Names<'_>) -> Target
 /// Whether it is a REPLACE.
 pub(super) fn replaces(query: &[u8]) -> bool {
     Words(query).next().as_deref() == Some("REPLACE")
+}
+
+/// Whether it is a DELETE, or may be one.
+pub(super) fn deletes(query: &[u8]) -> bool {
+    matches!(Words(query).next().as_deref(), Some("DELETE" | "WITH"))
 }
 
 fn has_word(query: &[u8], word: &str) -> bool {
@@ -95,7 +125,7 @@ mod tests {
 
     #[track_caller]
     fn check(query: &str, expected: Target) {
-        assert_eq!(target(query.as_bytes(), NAMES), expected, "{query}");
+        assert_eq!(target(query.as_bytes(), NAMES).0, expected, "{query}");
     }
 
     #[test]
@@ -118,6 +148,27 @@ mod tests {
     }
 
     #[test]
+    fn one_row_is_told_from_more() {
+        let check = |behind_the_name: &str, expected: bool| {
+            let query = format!("INSERT INTO vdooropen {behind_the_name}");
+            assert_eq!(target(query.as_bytes(), NAMES).1, expected, "{query}");
+        };
+        check("SET vid = 1, rfsim = '),('", true);
+        check("(vid, rfsim) VALUES (1, '),(')", true);
+        check(r"VALUES (1, 'it\'s', '),(' );", true);
+        check(r#"VALUES ('it''s', "),(", UPPER(CONCAT('a', "\""))) "#, true);
+        check("VALUES ()", true);
+        check("VALUES (1), (2)", false);
+        check("VALUES (1) /* one */, (2)", false);
+        check("VALUES (1, '\\'), ('\\')", false);
+        check("VALUES (1) ON DUPLICATE KEY UPDATE rfsim = 'x'", false);
+        check("SELECT 1", false);
+        for odd in ["VALUES", "VALUES (", "VALUES ('", "VALUES )", "VALUES (1", ""] {
+            check(odd, false);
+        }
+    }
+
+    #[test]
     fn other_tables_are_others() {
         check("INSERT INTO other SELECT * FROM vdooropen", Other);
         check("INSERT INTO `vdooropen2` (vdooropen) VALUES (1)", Other);
@@ -129,7 +180,7 @@ mod tests {
     #[test]
     fn odd_bytes_are_no_target() {
         for query in ["", "INSERT", "INSERT INTO", "INSERT INTO `", "INSERT INTO vdooropen (`", "INSERT /*"] {
-            assert_ne!(target(query.as_bytes(), NAMES), Certain, "{query}");
+            assert_ne!(target(query.as_bytes(), NAMES).0, Certain, "{query}");
         }
     }
 

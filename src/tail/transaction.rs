@@ -59,11 +59,15 @@ struct Open {
     rows: Vec<EncodedRow>,
     bytes: usize,
     deleted: bool,
+    /// Statements may have deleted rows.
+    may_delete: bool,
     reread: Option<Reread>,
     change: Option<TableChange>,
     insert_ids: Vec<Key>,
     /// Nothing need have been inserted under one of them, or it may have been deleted again.
     are_ids_doubtful: bool,
+    /// There may be rows beside those of `insert_ids`.
+    may_have_more: bool,
     expected: Expected,
 }
 
@@ -318,7 +322,9 @@ impl Assembler {
     /// No key is known of the rows of an event.
     fn read_wholly_by_table(&mut self, why: Reread) {
         self.reread(why);
-        self.open.get_or_insert_default().expected = Expected::Rows;
+        let open = self.open.get_or_insert_default();
+        open.expected = Expected::Rows;
+        open.may_have_more = true;
     }
 
     /// The rows of an event can't be decoded: only the key of the first one is known, if any.
@@ -333,6 +339,7 @@ impl Assembler {
         let open = self.open.get_or_insert_default();
         open.insert_ids.extend(key);
         // There may be others behind the first.
+        open.may_have_more = true;
         open.expected = open.expected.max(if key.is_some() { Expected::Perhaps } else { Expected::Rows });
     }
 
@@ -493,11 +500,13 @@ impl Assembler {
         Step::Commit(Commit {
             gtid: self.gtid.take(),
             committed_ms,
+            may_delete: open.may_delete || open.deleted && open.rows.is_empty(),
             rows: open.rows,
             deleted: open.deleted,
             reread: open.reread,
             insert_ids: open.insert_ids,
             are_ids_certain: !open.are_ids_doubtful,
+            may_have_more: open.may_have_more,
             expected: open.expected,
             change: open.change,
             xa: None,

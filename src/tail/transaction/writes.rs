@@ -9,7 +9,7 @@ use crate::{
         commit::{Expected, Malformed},
         event::{has_failed, load_parts},
         statement::Names,
-        target::{Target, replaces, target, target_of_load},
+        target::{Target, deletes, replaces, target, target_of_load},
     },
 };
 
@@ -32,10 +32,10 @@ impl Assembler {
             self.expect_less();
             return;
         }
-        let target = match target(query, self.names(schema)) {
-            Target::Certain if has_failed => Target::Perhaps,
-            target => target,
-        };
+        let (target, is_one_row) = target(query, self.names(schema));
+        let target = unless_failed(target, has_failed);
+        let open = self.open.get_or_insert_default();
+        open.may_delete |= deletes(query);
         match insert_id.filter(|_| target != Target::Other && self.layout.key_counts_up()) {
             Some(key) => {
                 // A REPLACE may delete what another one inserted; and another column may have counted up then.
@@ -44,6 +44,7 @@ impl Assembler {
                 let open = self.open.get_or_insert_default();
                 open.insert_ids.push(Key::from(key));
                 open.are_ids_doubtful |= !is_certain;
+                open.may_have_more |= !is_one_row;
             }
             None => self.expect(target),
         }
@@ -54,12 +55,9 @@ impl Assembler {
         self.insert_id = None;
         let has_failed = has_failed(event.data());
         let (schema, behind_the_file) = load_parts(event.data()).ok_or(Malformed("EXECUTE_LOAD_QUERY"))?;
-        let target = match target_of_load(behind_the_file, self.names(schema)) {
-            Target::Certain if has_failed => Target::Perhaps,
-            target => target,
-        };
+        let target = target_of_load(behind_the_file, self.names(schema));
         self.reread(Reread::Statement);
-        self.expect(target);
+        self.expect(unless_failed(target, has_failed));
         Ok(())
     }
 
@@ -72,6 +70,7 @@ impl Assembler {
 
     fn expect(&mut self, target: Target) {
         let open = self.open.get_or_insert_default();
+        open.may_have_more |= target != Target::Other;
         match target {
             Target::Certain => open.expected = Expected::Rows,
             Target::Perhaps => open.expected = open.expected.max(Expected::Perhaps),
@@ -82,6 +81,14 @@ impl Assembler {
 
     fn names<'a>(&'a self, schema: &'a [u8]) -> Names<'a> {
         Names { database: &self.database, table: &self.table, schema }
+    }
+}
+
+/// What had been done before an error stays, if the table has no transactions.
+fn unless_failed(target: Target, has_failed: bool) -> Target {
+    match target {
+        Target::Certain if has_failed => Target::Perhaps,
+        target => target,
     }
 }
 
