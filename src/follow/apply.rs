@@ -56,7 +56,7 @@ impl Follower {
         if let Some(next) = commit.rows.first() {
             // Their rows committed before these. As the first of a table, what was found may have waited for one of these.
             let waits =
-                self.feed.latest(1).is_empty() && self.looks.open_keys().any(|key| self.keys.is_news(key));
+                self.looks.open_keys().any(|key| self.keys.is_news(key)) && self.feed.latest(1).is_empty();
             if waits || self.looks.has_unlooked(self.sighted.is_some()) {
                 self.look(Some(next), server, table).await?;
             }

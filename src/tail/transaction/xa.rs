@@ -18,7 +18,10 @@ impl Assembler {
         if one_phase {
             return self.commit(event);
         }
-        let prepared = std::mem::take(self.open.get_or_insert_default());
+        let mut prepared = std::mem::take(self.open.get_or_insert_default());
+        if prepared.deleted {
+            prepared.doubt();
+        }
         let mut keys: Vec<_> = prepared.rows.iter().map(|row| row.key).chain(prepared.insert_ids).collect();
         keys.sort_unstable();
         keys.dedup();
@@ -28,7 +31,7 @@ impl Assembler {
             Some(Reread::Statement) => prepared.expected == Expected::Rows,
             Some(_) => true,
         };
-        let are_keys_certain = !prepared.are_ids_doubtful && !prepared.deleted;
+        let are_keys_certain = !prepared.are_ids_doubtful;
         let xa = xid(event.data()).map(|xid| Xa::Prepared {
             xid,
             keys: to_runs(keys),
