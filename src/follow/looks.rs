@@ -96,6 +96,8 @@ struct Waiting {
     keys: Vec<Key>,
     /// There were rows under all of them.
     are_keys_certain: bool,
+    /// Each row that it wrote has one of them.
+    are_all_keys: bool,
     /// It may have rows beside those, of which a look that comes too late sees nothing.
     may_have_more: bool,
     /// Whether it names the table.
@@ -178,11 +180,17 @@ impl Looks {
             first.ours |= second.ours;
             first.certain |= second.certain;
             first.may_have_more |= second.may_have_more;
+            first.are_all_keys = false;
             first.expected = first.expected.max(Expected::Perhaps);
         }
         let commit = self.commits;
         let (found, has_come, seen, served) = (false, false, false, false);
         let has_keys = !keys.is_empty();
+        let are_all_keys = has_keys
+            && !may_have_more
+            && keys.len() <= KEYS
+            && why != Reread::XaCommit
+            && expected == Expected::Nothing;
         let keys = keys.into_iter().take(KEYS).collect();
         self.waiting.push_back(Waiting {
             commit,
@@ -191,6 +199,7 @@ impl Looks {
             looks: 0,
             keys,
             are_keys_certain: are_certain && has_keys,
+            are_all_keys,
             may_have_more,
             ours,
             expected,
@@ -426,7 +435,7 @@ impl Looks {
     /// The table is another one now: nothing will be found any more. Whether one that inserted rows, for what can be
     /// known, waited in vain.
     pub(super) fn give_up(&mut self) -> bool {
-        let is_whole = |waiting: &Waiting| waiting.served && waiting.has_come;
+        let is_whole = |waiting: &Waiting| waiting.has_come && (waiting.served || waiting.are_all_keys);
         let in_vain = self.waiting.iter().any(|waiting| waiting.certain && !is_whole(waiting));
         *self = Looks { last: self.last, far_from: self.far_from, ..Looks::default() };
         in_vain
@@ -617,6 +626,17 @@ mod tests {
         assert_eq!(looks.waiting.len(), 1);
         assert_eq!(looks.hold().map(|(position, _)| position.at.offset), Some(4));
         assert!(!looks.give_up(), "that look has both");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_statement_of_one_row_is_whole_when_that_was_told() {
+        for may_have_more in [false, true] {
+            let mut looks = Looks::default();
+            let wanted = Wanted { may_have_more, ..one(7) };
+            looks.ask(Reread::Statement, wanted, Expected::Nothing, at(4), 1000);
+            looks.seen(|_| true, |_| false);
+            assert_eq!(looks.give_up(), may_have_more, "no look saw what else there may be");
+        }
     }
 
     #[tokio::test(start_paused = true)]
