@@ -3,25 +3,25 @@
 
 use std::collections::{HashMap, HashSet};
 
+use tokio::time::Instant;
 use tracing::{debug, info};
 
 use super::{
     Ahead, Follower,
     ended::Ended,
+    history::Newest,
     looks::Wanted,
     lost::{REMOVED_AFTER_A_CRASH, REMOVED_WITH_THE_TABLE, UNLOGGED_REMOVED},
     sample,
     seed::rows_with,
 };
 use crate::{
-    id::Key,
+    id::{EventId, Key},
     link::Server,
     row::EncodedRow,
     table::Table,
     tail::{Commit, Expected, Reread, TableChange, Tail, position::FileOffset},
 };
-
-const DELETED: &str = "rows of a statement were perhaps deleted before they could be read";
 
 /// Why an epoch begins, or ids are new.
 pub(super) const GIVEN_OUT_AGAIN: &str = "keys are given out again";
@@ -53,18 +53,20 @@ impl Follower {
             // Perhaps the statement that changed it did not name the table.
             self.reload(TableChange::Swapped, tail, server, table).await?;
         }
-        if let Some(next) = commit.rows.first() {
+        if !commit.rows.is_empty() {
+            let next = commit.rows.iter().find(|row| !self.ahead.keys.contains(&row.key));
             // Their rows committed before these. As the first of a table, what was found may have waited for one of these.
             let waits =
                 self.looks.open_keys().any(|key| self.keys.is_news(key)) && self.feed.latest(1).is_empty();
             if waits || self.looks.has_unlooked(self.sighted.is_some()) {
-                self.look(Some(next), server, table).await?;
+                self.look(next, server, table).await?;
             }
             self.check_for_restart_of_keys(&commit, table).await?;
         }
-        // Before this one's own: what a transaction deletes itself was never there.
-        if commit.may_delete && self.looks.may_have_gone() {
-            self.rows_are_missing(DELETED);
+        // Before this one's own: what a transaction deletes itself was never there. Looks follow a statement at once, unless
+        // both have long been there: once caught up, a DELETE is hardly ever before them.
+        if commit.may_delete && self.catches_up {
+            self.looks.deleted();
         }
         self.xa_phase(&mut commit);
         // If the keys of its statements came, and not by a look, the whole transaction did: unless they are given out once
@@ -120,6 +122,10 @@ impl Follower {
             if let (true, Some(at)) = (may_come_at_once, tail.at()) {
                 // After a crash what is looked for by its key would be found, and told, before these.
                 self.saver.save(self.checkpoint_through(at)).await;
+            }
+            if let Some(last) = rows.last() {
+                let id = EventId { epoch: self.keys.epoch(), key: last.key };
+                self.newest.send_replace(Some(Newest { id, came: Instant::now() }));
             }
             self.publish_some_again(rows, Some(commit.committed_ms), &again);
         }
@@ -222,6 +228,7 @@ impl Follower {
                 &REMOVED_AFTER_A_CRASH
             });
         }
+        self.newest.send_replace(None);
         self.feed.begin_epoch(self.keys.epoch());
         info!(epoch = self.keys.epoch(), reason, "keys start over");
     }

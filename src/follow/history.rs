@@ -3,16 +3,22 @@
 //!
 //! The table may be another one by then, dropped or archived, and the binlog not have been read so far: its rows are
 //! none of the epoch. So an answer is given when the follower has read the binlog to where it ended behind the SELECT.
-//! An epoch that began on the way makes the feed drop it.
+//! An epoch that began on the way makes the feed drop it. And a server sends a commit before its own SELECTs see it: a row
+//! that has come and left the feed at once, with most of a large transaction, would be taken for deleted. So the newest row
+//! of the binlog must be there before a SELECT: servers show commits in the order of the binlog.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    time::{Instant, sleep},
+};
 use tracing::debug;
 
 use super::ended::Ended;
 use crate::{
     feed::history::{HistoryRequest, HistoryUnavailable, Part},
+    id::EventId,
     link::{Identity, Link, Server, binlog_end, describe},
     row::{EncodedRow, Layout},
     table::Table,
@@ -37,11 +43,27 @@ pub(super) struct Here {
     pub(super) layout: Arc<Layout>,
 }
 
+/// The newest row that the binlog brought, and when. `None` before the first one of a table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Newest {
+    pub(super) id: EventId,
+    pub(super) came: Instant,
+}
+
+/// What is not there so long after it came was deleted: with semi-synchronous replication a server shows a commit when a
+/// replica has it, or after 10 s by default (`rpl_semi_sync_source_timeout`).
+const SHOWN_WITHIN: Duration = Duration::from_secs(12);
+
+/// Pauses between two looks for it: twice as long each time.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(2);
+const LONGEST_PAUSE: Duration = Duration::from_millis(500);
+
 /// The connection, once there is one.
 pub(super) struct Answers {
     link: Arc<Link>,
     name: TableName,
     follower: mpsc::Sender<Question>,
+    newest: watch::Receiver<Option<Newest>>,
     open: Option<Open>,
 }
 
@@ -52,10 +74,14 @@ struct Open {
     layout: Arc<Layout>,
     /// What a row of the last answer had of JSON, on average.
     row_bytes: usize,
+    newest: watch::Receiver<Option<Newest>>,
+    /// The last of them that the server showed, or has deleted.
+    shown: Option<Newest>,
 }
 
 impl Open {
     async fn rows(&mut self, request: &HistoryRequest) -> Result<Vec<EncodedRow>, Ended> {
+        self.are_shown().await?;
         let HistoryRequest { after, through, limit, max_bytes, .. } = *request;
         // Rows behind `max_bytes` would be sent in vain.
         let limit = limit.min(max_bytes / self.row_bytes + 1);
@@ -64,11 +90,42 @@ impl Open {
         self.row_bytes = bytes.checked_div(rows.len()).unwrap_or(self.row_bytes).max(1);
         Ok(rows)
     }
+
+    /// Waits until the server shows all that the binlog has brought by now.
+    async fn are_shown(&mut self) -> Result<(), Ended> {
+        let Some(brought) = *self.newest.borrow() else { return Ok(()) };
+        let mut pause = SHORTEST_PAUSE;
+        while self.shown != Some(brought) && brought.came.elapsed() < SHOWN_WITHIN {
+            let newest = *self.newest.borrow();
+            // Else the table is another one by now.
+            let Some(newest) = newest.filter(|newest| newest.id.epoch == brought.id.epoch) else {
+                return Ok(());
+            };
+            // It may have been deleted: then a newer one says as much.
+            if self.has(newest).await? || newest != brought && self.has(brought).await? {
+                break;
+            }
+            sleep(pause).await;
+            pause = LONGEST_PAUSE.min(2 * pause);
+        }
+        self.shown = Some(brought);
+        Ok(())
+    }
+
+    async fn has(&mut self, row: Newest) -> Result<bool, Ended> {
+        let key = row.id.key;
+        Ok(!self.table.rows_between(key - 1, key, 1).await?.is_empty())
+    }
 }
 
 impl Answers {
-    pub(super) fn new(link: Arc<Link>, name: TableName, follower: mpsc::Sender<Question>) -> Self {
-        Answers { link, name, follower, open: None }
+    pub(super) fn new(
+        link: Arc<Link>,
+        name: TableName,
+        follower: mpsc::Sender<Question>,
+        newest: watch::Receiver<Option<Newest>>,
+    ) -> Self {
+        Answers { link, name, follower, newest, open: None }
     }
 
     /// Until nobody can ask any more.
@@ -144,7 +201,8 @@ impl Answers {
                 let mut conn = self.link.connect().await?;
                 let server = describe(&mut conn).await?;
                 let table = Table::open(conn, &self.name.database, &self.name.table).await?;
-                Open { table, server, layout: Arc::clone(layout), row_bytes: 1 }
+                let newest = self.newest.clone();
+                Open { table, server, layout: Arc::clone(layout), row_bytes: 1, newest, shown: None }
             }
         };
         if open.server.identity != server {

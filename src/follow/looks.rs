@@ -100,6 +100,8 @@ struct Waiting {
     are_all_keys: bool,
     /// It may have rows beside those, of which a look that comes too late sees nothing.
     may_have_more: bool,
+    /// It may, and rows were deleted since it came.
+    may_have_lost: bool,
     /// Whether it names the table.
     ours: bool,
     /// What it wrote of which no key is known.
@@ -136,6 +138,8 @@ pub(super) struct Outcome {
     pub(super) lost: usize,
     /// Of so many that need not have written any nothing was found.
     pub(super) found_nothing: usize,
+    /// Rows of others may have been deleted before a look could see them.
+    pub(super) may_have_lost: bool,
 }
 
 /// See the module.
@@ -153,6 +157,8 @@ pub(super) struct Looks {
     committed_ms: u64,
     /// One that may have had more rows than those of its keys waits no longer, but the look that saw it is not settled.
     may_have_more: bool,
+    /// It may, and rows were deleted since.
+    may_have_lost: bool,
 }
 
 impl Looks {
@@ -180,12 +186,14 @@ impl Looks {
             first.ours |= second.ours;
             first.certain |= second.certain;
             first.may_have_more |= second.may_have_more;
+            first.may_have_lost |= second.may_have_lost;
             first.are_all_keys = false;
             first.expected = first.expected.max(Expected::Perhaps);
         }
         let commit = self.commits;
         let (found, has_come, seen, served) = (false, false, false, false);
         let has_keys = !keys.is_empty();
+        let may_have_more = may_have_more || keys.len() > KEYS;
         let are_all_keys = has_keys
             && !may_have_more
             && keys.len() <= KEYS
@@ -201,6 +209,7 @@ impl Looks {
             are_keys_certain: are_certain && has_keys,
             are_all_keys,
             may_have_more,
+            may_have_lost: false,
             ours,
             expected,
             found,
@@ -334,11 +343,12 @@ impl Looks {
         }
         // One of them is enough to hold the position until that look is settled.
         let mut holds = false;
-        let may_have_more = &mut self.may_have_more;
+        let (may_have_more, may_have_lost) = (&mut self.may_have_more, &mut self.may_have_lost);
         self.waiting.retain(|waiting| {
             let stays = !(waiting.is_complete() && waiting.has_come && holds);
             holds |= stays && waiting.ours;
             *may_have_more |= !stays && waiting.may_have_more;
+            *may_have_lost |= !stays && waiting.may_have_lost;
 
             stays
         });
@@ -347,7 +357,8 @@ impl Looks {
     /// The binlog has been read to where it ended behind the last look, and what the look saw has been told; `known`
     /// tells the keys that came.
     pub(super) fn settled(&mut self, known: impl Fn(Key) -> bool) -> Outcome {
-        let mut outcome = Outcome::default();
+        let mut outcome =
+            Outcome { may_have_lost: std::mem::take(&mut self.may_have_lost), ..Outcome::default() };
         self.may_have_more = false;
         self.waiting.retain_mut(|waiting| {
             waiting.has_come |= waiting.keys.iter().all(|key| known(*key));
@@ -361,6 +372,9 @@ impl Looks {
                 outcome.lost += usize::from(is_lost);
                 outcome.found_nothing += usize::from(!is_lost && (may_be_lost || !waiting.has_come));
             }
+            // Of what nothing was found that has been said.
+            let are_some = waiting.found || !waiting.keys.is_empty() && waiting.has_come;
+            outcome.may_have_lost |= !goes_on && are_some && waiting.may_have_lost;
             // What was found is probably its own, and all of it.
             waiting.may_have_more &= !waiting.found;
             goes_on
@@ -369,11 +383,12 @@ impl Looks {
         outcome
     }
 
-    /// Rows are deleted. Whether there may have been some that no look has seen; that is said once.
-    pub(super) fn may_have_gone(&mut self) -> bool {
-        let may_have_more = |waiting: &mut Waiting| std::mem::take(&mut waiting.may_have_more);
-        let waiting = self.waiting.iter_mut().map(may_have_more).fold(false, |any, one| any | one);
-        std::mem::take(&mut self.may_have_more) | waiting
+    /// Rows were deleted behind all that came so far.
+    pub(super) fn deleted(&mut self) {
+        self.may_have_lost |= self.may_have_more;
+        for waiting in &mut self.waiting {
+            waiting.may_have_lost |= waiting.may_have_more;
+        }
     }
 
     /// The last look will not be settled: those for which it was the last one get another.
@@ -436,7 +451,8 @@ impl Looks {
     /// known, waited in vain.
     pub(super) fn give_up(&mut self) -> bool {
         let is_whole = |waiting: &Waiting| waiting.has_come && (waiting.served || waiting.are_all_keys);
-        let in_vain = self.waiting.iter().any(|waiting| waiting.certain && !is_whole(waiting));
+        let is_in_vain = |waiting: &Waiting| waiting.may_have_lost || waiting.certain && !is_whole(waiting);
+        let in_vain = self.may_have_lost || self.waiting.iter().any(is_in_vain);
         *self = Looks { last: self.last, far_from: self.far_from, ..Looks::default() };
         in_vain
     }
@@ -539,9 +555,9 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn rows_that_no_look_finds_are_lost_once() {
         for (expected, found, outcome) in [
-            (Expected::Rows, false, Outcome { in_doubt: true, lost: 1, found_nothing: 0 }),
+            (Expected::Rows, false, Outcome { in_doubt: true, lost: 1, ..Outcome::default() }),
             (Expected::Rows, true, Outcome { in_doubt: true, ..Outcome::default() }),
-            (Expected::Perhaps, false, Outcome { in_doubt: true, lost: 0, found_nothing: 1 }),
+            (Expected::Perhaps, false, Outcome { in_doubt: true, found_nothing: 1, ..Outcome::default() }),
             (Expected::Nothing, false, Outcome::default()),
         ] {
             let mut looks = Looks::default();
@@ -643,19 +659,26 @@ mod tests {
     async fn what_has_more_rows_may_lose_some_until_the_look_that_saw_it_is_settled() {
         let several = |key| Wanted { may_have_more: true, ..one(key) };
         let mut looks = Looks::default();
-        looks.ask(Reread::Statement, several(6), Expected::Nothing, at(2), 1000);
-        assert!(looks.may_have_gone());
-        assert!(!looks.may_have_gone(), "it is said once");
-        looks.ask(Reread::Statement, several(7), Expected::Nothing, at(4), 1000);
-        looks.looked(Instant::now());
-        looks.seen(|_| true, |_| true);
-        assert_eq!(looks.waiting.len(), 1, "the first one holds for both");
-        assert!(looks.may_have_gone());
-        looks.ask(Reread::Statement, several(8), Expected::Nothing, at(6), 1000);
-        looks.looked(Instant::now());
-        looks.seen(|_| true, |_| true);
-        looks.settled(|_| true);
-        assert!(!looks.may_have_gone());
+        looks.ask(Reread::Statement, one(6), Expected::Nothing, at(2), 1000);
+        looks.deleted();
+        assert_eq!(look(&mut looks, |_| true), Outcome::default());
+        for deleted_before_it_was_seen in [true, false] {
+            looks.ask(Reread::Statement, one(7), Expected::Nothing, at(4), 1000);
+            looks.ask(Reread::Statement, several(8), Expected::Nothing, at(6), 1000);
+            if deleted_before_it_was_seen {
+                looks.deleted();
+            }
+            looks.looked(Instant::now());
+            looks.seen(|_| true, |_| true);
+            assert_eq!(looks.waiting.len(), 1, "the first one holds for both");
+            looks.deleted();
+            assert!(looks.settled(|_| true).may_have_lost);
+            looks.deleted();
+            assert_eq!(looks.settled(|_| true), Outcome::default(), "it is said once");
+        }
+        looks.ask(Reread::Statement, several(9), Expected::Nothing, at(6), 1000);
+        looks.deleted();
+        assert!(looks.give_up());
     }
 
     #[tokio::test(start_paused = true)]

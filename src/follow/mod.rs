@@ -35,8 +35,16 @@ use tokio::{
 use tracing::{error, warn};
 
 use self::{
-    backoff::Backoff, ended::Ended, history::Question, keys::Keys, looks::Looks, prepared::Prepared,
-    saver::Saver, sighted::Sighted, sweep::Unlogged, vain::Vain,
+    backoff::Backoff,
+    ended::Ended,
+    history::{Newest, Question},
+    keys::Keys,
+    looks::Looks,
+    prepared::Prepared,
+    saver::Saver,
+    sighted::Sighted,
+    sweep::Unlogged,
+    vain::Vain,
 };
 use crate::{
     checkpoint::{Checkpoint, CheckpointFile, ReadAhead, Sample, SavedPosition, from_runs, to_runs},
@@ -141,6 +149,8 @@ pub struct Follower {
     unlogged: Option<Unlogged>,
     /// The feed has its history, and the position is known.
     begun: bool,
+    /// What the binlog brings was there before this connection.
+    catches_up: bool,
     /// The binlog has been read: from now on no problem ends the process.
     followed: bool,
     /// An event came since the last report.
@@ -157,6 +167,8 @@ pub struct Follower {
     /// Of those who read older rows, and the end that they ask by.
     questions: mpsc::Receiver<Question>,
     asking: mpsc::Sender<Question>,
+    /// For them.
+    newest: watch::Sender<Option<Newest>>,
     stop: watch::Receiver<bool>,
 }
 
@@ -215,6 +227,7 @@ impl Follower {
             end_lost: false,
             unlogged: None,
             begun: false,
+            catches_up: false,
             followed: false,
             heard: false,
             told_is_known: true,
@@ -223,6 +236,7 @@ impl Follower {
             sample: None,
             questions,
             asking,
+            newest: watch::Sender::default(),
             stop,
         };
         let Some(checkpoint) = checkpoint else { return Ok(follower) };
@@ -272,7 +286,7 @@ impl Follower {
     pub async fn run(mut self, requests: mpsc::Receiver<HistoryRequest>) -> Result<(), FollowError> {
         let mut stop = self.stop.clone();
         let (link, table) = (Arc::clone(&self.settings.link), self.settings.table.clone());
-        let answers = history::Answers::new(link, table, self.asking.clone());
+        let answers = history::Answers::new(link, table, self.asking.clone(), self.newest.subscribe());
         let history = tokio::spawn(answers.run(requests));
         let outcome = tokio::select! {
             outcome = self.follow() => outcome,

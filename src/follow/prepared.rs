@@ -92,6 +92,7 @@ impl Follower {
         }
         commit.insert_ids = keys_of(&xa.keys).take(SEEN_BY).collect();
         commit.are_ids_certain = xa.are_keys_certain;
+        commit.may_have_more = true;
         if !xa.ours {
             commit.reread = None;
         } else if xa.certain {

@@ -24,6 +24,8 @@ use crate::{
 /// Why rows that a look saw are missing.
 pub(super) const REMOVED: &str = "rows were inserted by statements, and removed before they could be read";
 
+const DELETED: &str = "rows of a statement were perhaps deleted before they could be read";
+
 /// Rows by which it is known which table a look saw.
 const TOLD: usize = 100;
 
@@ -207,6 +209,9 @@ impl Follower {
         let keys = &self.keys;
         let outcome = self.looks.settled(|key| !keys.is_news(key));
         self.found_nothing(outcome.found_nothing);
+        if outcome.may_have_lost {
+            self.rows_are_missing(DELETED);
+        }
         lost = lost.saturating_sub(found) + outcome.lost;
         let is_another = (outcome.in_doubt || was_in_doubt).then_some(was_in_doubt);
         if let Err(ended) = self.doubt(is_another, &mut lost, committed_ms, server, table).await {

@@ -18,8 +18,7 @@ pub struct Commit {
     /// Whether it deleted rows of the table by row events: those that a REPLACE puts others in the place of, for
     /// instance.
     pub deleted: bool,
-    /// Whether it may have deleted rows of the table and put no others in their place, by row events or by a statement
-    /// that names it.
+    /// Whether it may have deleted rows of the table, by row events or by a statement that names it.
     pub may_delete: bool,
     /// Why the table must be read by key, too.
     pub reread: Option<Reread>,

@@ -43,10 +43,13 @@ pub(super) fn target(query: &[u8], names: Names<'_>) -> (Target, bool) {
     (target, is_set || has_values && is_one_row(words.0))
 }
 
-/// Whether there is nothing but one row behind VALUES. A comment in it, or what a session's SQL mode reads otherwise, may
-/// make it look like more.
+/// Whether there is nothing but one row behind VALUES. A comment, or what a session's SQL mode reads otherwise, may make
+/// it look like more.
 fn is_one_row(values: &[u8]) -> bool {
     let values = values.trim_ascii_start();
+    if [&b"/*"[..], b"#", b"--"].iter().any(|comment| has(values, comment)) {
+        return false;
+    }
     let (mut depth, mut quote, mut escaped) = (0_usize, None, false);
     let end = values.iter().position(|byte| {
         match (quote, byte) {
@@ -86,6 +89,10 @@ pub(super) fn replaces(query: &[u8]) -> bool {
 /// Whether it is a DELETE, or may be one.
 pub(super) fn deletes(query: &[u8]) -> bool {
     matches!(Words(query).next().as_deref(), Some("DELETE" | "WITH"))
+}
+
+fn has(text: &[u8], part: &[u8]) -> bool {
+    text.windows(part.len()).any(|window| window == part)
 }
 
 fn has_word(query: &[u8], word: &str) -> bool {
@@ -160,6 +167,7 @@ mod tests {
         check("VALUES ()", true);
         check("VALUES (1), (2)", false);
         check("VALUES (1) /* one */, (2)", false);
+        check("VALUES (1 /* it's */), (2 /* it's */)", false);
         check("VALUES (1, '\\'), ('\\')", false);
         check("VALUES (1) ON DUPLICATE KEY UPDATE rfsim = 'x'", false);
         check("SELECT 1", false);

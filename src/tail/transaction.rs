@@ -339,7 +339,7 @@ impl Assembler {
         let open = self.open.get_or_insert_default();
         open.insert_ids.extend(key);
         // There may be others behind the first.
-        open.may_have_more = true;
+        open.may_have_more |= key.is_none();
         open.expected = open.expected.max(if key.is_some() { Expected::Perhaps } else { Expected::Rows });
     }
 
@@ -500,7 +500,7 @@ impl Assembler {
         Step::Commit(Commit {
             gtid: self.gtid.take(),
             committed_ms,
-            may_delete: open.may_delete || open.deleted && open.rows.is_empty(),
+            may_delete: open.may_delete || open.deleted,
             rows: open.rows,
             deleted: open.deleted,
             reread: open.reread,

@@ -153,7 +153,7 @@ async fn a_statement_that_deletes_or_changes_rows_begins_no_epoch() {
 
 /// A server that waits for a replica's word sends a commit to others at once, and shows it to nobody until it gives
 /// up waiting.
-async fn show_commits_late(scene: &mut Scene, milliseconds: u32) {
+pub(crate) async fn show_commits_late(scene: &mut Scene, milliseconds: u32) {
     scene
         .sql(&[
             "SET GLOBAL rpl_semi_sync_master_wait_point = AFTER_SYNC",
@@ -163,7 +163,7 @@ async fn show_commits_late(scene: &mut Scene, milliseconds: u32) {
         .await;
 }
 
-fn may_show_commits_late(kind: &str) -> bool {
+pub(crate) fn may_show_commits_late(kind: &str) -> bool {
     kind.starts_with("mariadb")
 }
 

@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use crate::{
     deadline::deadline,
+    looks::{may_show_commits_late, show_commits_late},
     proxy::{Proxy, Way},
     recovery::reset_binlog,
     scene::{Scene, swipe},
@@ -214,6 +215,24 @@ async fn older_rows_that_are_read_while_the_binlog_has_yet_to_tell_of_a_change_h
         proxy.set(Way::Open);
         let answer = deadline(waits).await.unwrap();
         assert_eq!((ids(&answer), &answer["events"][0]["row"]["note"]), (vec!["1-2"], &7.into()), "{kind}");
+    })
+    .await;
+}
+
+/// Most of a transaction has left the feed as soon as it has come.
+#[tokio::test]
+async fn older_rows_that_the_server_shows_late_are_not_taken_for_deleted() {
+    each_kind(async |kind| {
+        if !may_show_commits_late(kind) {
+            return;
+        }
+        let mut scene = Scene::start(kind, &[], &["--history", "2"]).await;
+        scene.sql(&[&swipe(1)]).await;
+        scene.read(1).await;
+        show_commits_late(&mut scene, 2000).await;
+        scene.sql(&["BEGIN", &swipe(2), &swipe(3), &swipe(4), &swipe(5), &swipe(6), "COMMIT"]).await;
+        let (rows, _scene) = scene.every_row_of_the_table_came_once().await;
+        assert_eq!(rows.len(), 7, "{kind}");
     })
     .await;
 }

@@ -22,6 +22,7 @@ impl Assembler {
         if prepared.deleted {
             prepared.doubt();
         }
+        self.open.get_or_insert_default().may_delete = prepared.may_delete || prepared.deleted;
         let mut keys: Vec<_> = prepared.rows.iter().map(|row| row.key).chain(prepared.insert_ids).collect();
         keys.sort_unstable();
         keys.dedup();
