@@ -5,6 +5,7 @@ use mysql_async::prelude::Queryable;
 use crate::{
     deadline::deadline,
     proxy::Way,
+    recovery::{purge, reset_binlog},
     scene::{Scene, swipe},
     servers::{self, each_kind},
 };
@@ -286,6 +287,9 @@ async fn a_key_of_another_type_or_name_is_the_same_key() {
     .await;
 }
 
+const ANOTHER_KEY: &str = "ALTER TABLE vdooropen MODIFY vid INT NOT NULL DEFAULT 0, DROP PRIMARY KEY, DROP KEY \
+                           vdooropen_I0, ADD id BIGINT NOT NULL AUTO_INCREMENT PRIMARY KEY FIRST";
+
 /// What another column has as its values are other ids: an old cursor must not be taken for one of them.
 #[tokio::test]
 async fn another_column_as_the_key_begins_an_epoch_and_tells_nothing_twice() {
@@ -309,8 +313,7 @@ async fn another_column_as_the_key_begins_an_epoch_and_tells_nothing_twice() {
             }
             scene
                 .sql(&[
-                    "ALTER TABLE vdooropen MODIFY vid INT NOT NULL DEFAULT 0, DROP PRIMARY KEY, DROP KEY vdooropen_I0, \
-                     ADD id BIGINT NOT NULL AUTO_INCREMENT PRIMARY KEY FIRST",
+                    ANOTHER_KEY,
                     &swipe(4),
                     "INSERT INTO vdooropen (doorno, rfsim, optime, ynopen) VALUES (5,'00A1','t','Y'), (6,'00A1','t','Y')",
                 ])
@@ -337,6 +340,69 @@ async fn another_column_as_the_key_begins_an_epoch_and_tells_nothing_twice() {
             // What was not read before can't be found by the new key, and clients are told.
             let lost = unread && !matches!(away, Away::Still);
             assert_eq!(scene.status().await["breaks"] != 0, lost, "{what}");
+        }
+    })
+    .await;
+}
+
+/// How the binlog goes before a change of the key has been read.
+#[derive(Debug, Clone, Copy)]
+enum Gone {
+    /// A file is deleted that doorcast was about to read.
+    Deleted,
+    /// While it is away.
+    Purged,
+    /// While it is away.
+    Reset,
+}
+
+#[tokio::test]
+async fn rows_before_another_key_are_said_to_be_missing_where_the_binlog_is_gone() {
+    each_kind(async |kind| {
+        for gone in [Gone::Deleted, Gone::Purged, Gone::Reset] {
+            let mut scene = Scene::start(kind, &[], &["--db-heartbeat", "60"]).await;
+            let told = "INSERT INTO vdooropen VALUES (10,1,'00A1','t','Y'), (20,2,'00A1','t','Y')";
+            scene.sql(&["CREATE TABLE noise (b LONGBLOB)", told]).await;
+            scene.read(2).await;
+            let unread = "INSERT INTO vdooropen VALUES (30,3,'00A1','t','Y')";
+            match gone {
+                Gone::Deleted => {
+                    scene.doorcast.signal("STOP");
+                    // More than the system takes for a connection: the server has not come to the next file.
+                    for _ in 0..60 {
+                        scene.sql(&["INSERT INTO noise VALUES (REPEAT('x', 500000))"]).await;
+                    }
+                    scene.sql(&["FLUSH BINARY LOGS"]).await;
+                    let (file, _) = crate::binlog::position(&scene.server, &mut scene.conn).await;
+                    scene.sql(&[unread, ANOTHER_KEY, "FLUSH BINARY LOGS"]).await;
+                    std::fs::remove_file(scene.server.data().join(file)).unwrap();
+                    scene.doorcast.signal("CONT");
+                }
+                Gone::Purged => {
+                    assert!(scene.doorcast.stop().await.success());
+                    scene.sql(&[unread, ANOTHER_KEY, "FLUSH BINARY LOGS"]).await;
+                    purge(&mut scene.conn).await;
+                    scene.doorcast.start_again().await;
+                }
+                Gone::Reset => {
+                    assert!(scene.doorcast.stop().await.success());
+                    scene.sql(&[unread, ANOTHER_KEY, reset_binlog(kind)]).await;
+                    scene.doorcast.start_again().await;
+                }
+            }
+            scene.doorcast.logged("rows may be missing").await;
+            scene.doorcast.answers("/readyz", 200).await;
+            scene.sql(&[&swipe(4)]).await;
+            let url = scene.doorcast.url("/poll?since=1-20");
+            let answer = crate::site::client().get(url).send().await.unwrap();
+            let answer: serde_json::Value = serde_json::from_str(&answer.text().await.unwrap()).unwrap();
+            assert_eq!(
+                (&answer["gap"]["after"], &answer["epoch"]),
+                (&"1-20".into(), &2.into()),
+                "{kind} {gone:?}"
+            );
+            let reason = "rows were inserted before another column became the key, and not read by then";
+            crate::gaps::is_said_once(&scene, reason).await;
         }
     })
     .await;
