@@ -7,7 +7,7 @@ use crate::{
     proxy::Way,
     recovery::{purge, reset_binlog},
     scene::{Scene, swipe},
-    servers::{self, each_kind},
+    servers::{self, PASSWORD, each_kind},
 };
 
 /// Where doorcast is while the table is altered.
@@ -231,6 +231,71 @@ async fn columns_that_change_names_there_and_back_are_never_mixed_up() {
         // What was the time stands under the card's name now.
         let (rows, _scene) = scene.every_row_of_the_table_came_once().await;
         assert!(rows[1].1.contains("\"rfsim\":\"time\",\"optime\":\"card\""), "{kind}: {rows:?}");
+    })
+    .await;
+}
+
+/// The layout is the one of after the last change, and rows from before it are still to come.
+#[tokio::test]
+async fn rows_between_two_changes_read_as_they_were_written_though_the_link_breaks_there() {
+    each_kind(async |kind| {
+        let options = ["--db-heartbeat", "3600", "--ssl-mode", "disabled"];
+        let (mut scene, proxy) = Scene::behind_proxy(kind, &[], &options).await;
+        let to = |set: &str| format!("ALTER TABLE vdooropen MODIFY a TEXT CHARACTER SET {set}");
+        let insert = "INSERT INTO vdooropen VALUES (NULL, 3, '00A1', 't', 'Y', '门禁')";
+        scene
+            .sql(&["CREATE TABLE other (text MEDIUMTEXT)", "ALTER TABLE vdooropen ADD a TEXT CHARACTER SET gbk", insert])
+            .await;
+        scene.read(1).await;
+        // The connection that brings the binlog; the one for queries was made before.
+        proxy.set_newest(Way::Slow(100));
+        let filler = "INSERT INTO other VALUES (REPEAT('x', 40000))";
+        scene.sql(&[&to("utf8mb4"), filler, insert, &to("gbk"), insert]).await;
+        // For the second time.
+        let is_read = |line: &serde_json::Value| line["message"] == "the table's layout was read again";
+        deadline(async {
+            while scene.doorcast.lines().iter().filter(|line| is_read(line)).count() < 2 {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+        proxy.set_newest(Way::Closed);
+        scene.read(3).await;
+        let row = |key: u32| {
+            format!(
+                "{{\"vid\":{key},\"doorno\":3,\"rfsim\":\"00A1\",\"optime\":\"t\",\"ynopen\":\"Y\",\"a\":\"门禁\"}}"
+            )
+        };
+        rows_are(scene, &[1, 2, 3].map(row), "").await;
+    })
+    .await;
+}
+
+/// Its beginning is a good place in any file.
+#[tokio::test]
+async fn a_binlog_that_is_reset_when_changes_are_about_to_be_looked_for_in_it_is_read_anew() {
+    each_kind(async |kind| {
+        let (mut scene, proxy) = Scene::behind_proxy(kind, &[], &["--ssl-mode", "disabled"]).await;
+        for door in 1..=20 {
+            scene.sql(&[&swipe(door)]).await;
+        }
+        scene.read(20).await;
+        assert!(scene.doorcast.stop().await.success());
+        let db = format!("mysql://doorcast:{PASSWORD}@127.0.0.1:{}/doors", proxy.port);
+        let options = ["--start-from", "earliest", "--ssl-mode", "disabled", "--db-heartbeat", "1"];
+        scene.doorcast.replace_arguments(&[&["--db", &db], &options[..]].concat());
+        // It takes its time to ask for the binlog.
+        proxy.set_for_all(Way::Slow(10));
+        scene.doorcast.start_again().await;
+        scene.doorcast.logged("reading ahead for changes of the table").await;
+        scene.sql(&[reset_binlog(kind), &swipe(21)]).await;
+        proxy.set_for_all(Way::Open);
+        deadline(async {
+            while scene.status().await["feed"]["head"] != "1-21" {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
     })
     .await;
 }
