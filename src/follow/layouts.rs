@@ -51,7 +51,6 @@ impl Follower {
             Start::Gtid(set) => end.gtid_set.is_some_and(|theirs| set.contains(&theirs)),
         };
         if has_all {
-            self.key_changed = false;
             return Ok(at);
         }
         let end = end.at;

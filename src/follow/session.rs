@@ -246,6 +246,7 @@ impl Follower {
 
     fn caught_up(&mut self) {
         self.told_is_known = true;
+        self.key_changed = false;
         self.vain.over();
         // From here on the feed has rows that were told, by which the table is known; these may change meanwhile.
         self.sample = None;

@@ -264,9 +264,8 @@ fn has_collations_of(layout: &Layout, answered: &[mysql_async::Column]) -> bool 
 
 /// Whether an answer may name `answered` for text of `collation`. MariaDB 10.10 and later have collations with ids from
 /// 2048 on, a block of 256 for each character set, and name the like among the older ones in their place (seen on 11.8):
-/// these have blocks of their own, and the same without padding; the Croatian ones stand outside of them.
+/// these have blocks of their own; the Croatian ones stand outside of them.
 fn may_stand_for(answered: u16, collation: u16) -> bool {
-    const NOPAD: u16 = 1024;
     let (first, croatian) = match collation {
         2048..2304 => (192, 576), // utf8mb3
         2304..2560 => (224, 608), // utf8mb4
@@ -275,7 +274,7 @@ fn may_stand_for(answered: u16, collation: u16) -> bool {
         3072..3328 => (160, 736), // utf32
         other => return answered == other,
     };
-    (first..first + 24).contains(&(answered % NOPAD)) || answered % NOPAD == croatian
+    (first..first + 24).contains(&answered) || answered == croatian
 }
 
 /// The least and the greatest key that the column's type has.

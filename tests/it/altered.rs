@@ -5,8 +5,9 @@ use mysql_async::prelude::Queryable;
 use crate::{
     deadline::deadline,
     proxy::Way,
+    recovery::{purge, reset_binlog},
     scene::{Scene, swipe},
-    servers::{self, each_kind},
+    servers::{self, PASSWORD, each_kind},
 };
 
 /// Where doorcast is while the table is altered.
@@ -234,6 +235,71 @@ async fn columns_that_change_names_there_and_back_are_never_mixed_up() {
     .await;
 }
 
+/// The layout is the one of after the last change, and rows from before it are still to come.
+#[tokio::test]
+async fn rows_between_two_changes_read_as_they_were_written_though_the_link_breaks_there() {
+    each_kind(async |kind| {
+        let options = ["--db-heartbeat", "3600", "--ssl-mode", "disabled"];
+        let (mut scene, proxy) = Scene::behind_proxy(kind, &[], &options).await;
+        let to = |set: &str| format!("ALTER TABLE vdooropen MODIFY a TEXT CHARACTER SET {set}");
+        let insert = "INSERT INTO vdooropen VALUES (NULL, 3, '00A1', 't', 'Y', '门禁')";
+        scene
+            .sql(&["CREATE TABLE other (text MEDIUMTEXT)", "ALTER TABLE vdooropen ADD a TEXT CHARACTER SET gbk", insert])
+            .await;
+        scene.read(1).await;
+        // The connection that brings the binlog; the one for queries was made before.
+        proxy.set_newest(Way::Slow(100));
+        let filler = "INSERT INTO other VALUES (REPEAT('x', 40000))";
+        scene.sql(&[&to("utf8mb4"), filler, insert, &to("gbk"), insert]).await;
+        // For the second time.
+        let is_read = |line: &serde_json::Value| line["message"] == "the table's layout was read again";
+        deadline(async {
+            while scene.doorcast.lines().iter().filter(|line| is_read(line)).count() < 2 {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+        proxy.set_newest(Way::Closed);
+        scene.read(3).await;
+        let row = |key: u32| {
+            format!(
+                "{{\"vid\":{key},\"doorno\":3,\"rfsim\":\"00A1\",\"optime\":\"t\",\"ynopen\":\"Y\",\"a\":\"门禁\"}}"
+            )
+        };
+        rows_are(scene, &[1, 2, 3].map(row), "").await;
+    })
+    .await;
+}
+
+/// Its beginning is a good place in any file.
+#[tokio::test]
+async fn a_binlog_that_is_reset_when_changes_are_about_to_be_looked_for_in_it_is_read_anew() {
+    each_kind(async |kind| {
+        let (mut scene, proxy) = Scene::behind_proxy(kind, &[], &["--ssl-mode", "disabled"]).await;
+        for door in 1..=20 {
+            scene.sql(&[&swipe(door)]).await;
+        }
+        scene.read(20).await;
+        assert!(scene.doorcast.stop().await.success());
+        let db = format!("mysql://doorcast:{PASSWORD}@127.0.0.1:{}/doors", proxy.port);
+        let options = ["--start-from", "earliest", "--ssl-mode", "disabled", "--db-heartbeat", "1"];
+        scene.doorcast.replace_arguments(&[&["--db", &db], &options[..]].concat());
+        // It takes its time to ask for the binlog.
+        proxy.set_for_all(Way::Slow(10));
+        scene.doorcast.start_again().await;
+        scene.doorcast.logged("reading ahead for changes of the table").await;
+        scene.sql(&[reset_binlog(kind), &swipe(21)]).await;
+        proxy.set_for_all(Way::Open);
+        deadline(async {
+            while scene.status().await["feed"]["head"] != "1-21" {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+    })
+    .await;
+}
+
 /// Changes of the table are looked for in the binlog first, where it was altered while doorcast was away.
 #[tokio::test]
 async fn a_link_that_does_not_last_until_changes_are_found_loses_nothing() {
@@ -286,6 +352,9 @@ async fn a_key_of_another_type_or_name_is_the_same_key() {
     .await;
 }
 
+const ANOTHER_KEY: &str = "ALTER TABLE vdooropen MODIFY vid INT NOT NULL DEFAULT 0, DROP PRIMARY KEY, DROP KEY \
+                           vdooropen_I0, ADD id BIGINT NOT NULL AUTO_INCREMENT PRIMARY KEY FIRST";
+
 /// What another column has as its values are other ids: an old cursor must not be taken for one of them.
 #[tokio::test]
 async fn another_column_as_the_key_begins_an_epoch_and_tells_nothing_twice() {
@@ -309,8 +378,7 @@ async fn another_column_as_the_key_begins_an_epoch_and_tells_nothing_twice() {
             }
             scene
                 .sql(&[
-                    "ALTER TABLE vdooropen MODIFY vid INT NOT NULL DEFAULT 0, DROP PRIMARY KEY, DROP KEY vdooropen_I0, \
-                     ADD id BIGINT NOT NULL AUTO_INCREMENT PRIMARY KEY FIRST",
+                    ANOTHER_KEY,
                     &swipe(4),
                     "INSERT INTO vdooropen (doorno, rfsim, optime, ynopen) VALUES (5,'00A1','t','Y'), (6,'00A1','t','Y')",
                 ])
@@ -337,6 +405,69 @@ async fn another_column_as_the_key_begins_an_epoch_and_tells_nothing_twice() {
             // What was not read before can't be found by the new key, and clients are told.
             let lost = unread && !matches!(away, Away::Still);
             assert_eq!(scene.status().await["breaks"] != 0, lost, "{what}");
+        }
+    })
+    .await;
+}
+
+/// How the binlog goes before a change of the key has been read.
+#[derive(Debug, Clone, Copy)]
+enum Gone {
+    /// A file is deleted that doorcast was about to read.
+    Deleted,
+    /// While it is away.
+    Purged,
+    /// While it is away.
+    Reset,
+}
+
+#[tokio::test]
+async fn rows_before_another_key_are_said_to_be_missing_where_the_binlog_is_gone() {
+    each_kind(async |kind| {
+        for gone in [Gone::Deleted, Gone::Purged, Gone::Reset] {
+            let mut scene = Scene::start(kind, &[], &["--db-heartbeat", "60"]).await;
+            let told = "INSERT INTO vdooropen VALUES (10,1,'00A1','t','Y'), (20,2,'00A1','t','Y')";
+            scene.sql(&["CREATE TABLE noise (b LONGBLOB)", told]).await;
+            scene.read(2).await;
+            let unread = "INSERT INTO vdooropen VALUES (30,3,'00A1','t','Y')";
+            match gone {
+                Gone::Deleted => {
+                    scene.doorcast.signal("STOP");
+                    // More than the system takes for a connection: the server has not come to the next file.
+                    for _ in 0..60 {
+                        scene.sql(&["INSERT INTO noise VALUES (REPEAT('x', 500000))"]).await;
+                    }
+                    scene.sql(&["FLUSH BINARY LOGS"]).await;
+                    let (file, _) = crate::binlog::position(&scene.server, &mut scene.conn).await;
+                    scene.sql(&[unread, ANOTHER_KEY, "FLUSH BINARY LOGS"]).await;
+                    std::fs::remove_file(scene.server.data().join(file)).unwrap();
+                    scene.doorcast.signal("CONT");
+                }
+                Gone::Purged => {
+                    assert!(scene.doorcast.stop().await.success());
+                    scene.sql(&[unread, ANOTHER_KEY, "FLUSH BINARY LOGS"]).await;
+                    purge(&mut scene.conn).await;
+                    scene.doorcast.start_again().await;
+                }
+                Gone::Reset => {
+                    assert!(scene.doorcast.stop().await.success());
+                    scene.sql(&[unread, ANOTHER_KEY, reset_binlog(kind)]).await;
+                    scene.doorcast.start_again().await;
+                }
+            }
+            scene.doorcast.logged("rows may be missing").await;
+            scene.doorcast.answers("/readyz", 200).await;
+            scene.sql(&[&swipe(4)]).await;
+            let url = scene.doorcast.url("/poll?since=1-20");
+            let answer = crate::site::client().get(url).send().await.unwrap();
+            let answer: serde_json::Value = serde_json::from_str(&answer.text().await.unwrap()).unwrap();
+            assert_eq!(
+                (&answer["gap"]["after"], &answer["epoch"]),
+                (&"1-20".into(), &2.into()),
+                "{kind} {gone:?}"
+            );
+            let reason = "rows were inserted before another column became the key, and not read by then";
+            crate::gaps::is_said_once(&scene, reason).await;
         }
     })
     .await;

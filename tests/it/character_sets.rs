@@ -66,6 +66,42 @@ async fn sets(root: &mut Conn) -> Vec<String> {
     sets
 }
 
+/// In the place of some, an answer of MariaDB names others.
+#[tokio::test]
+async fn text_of_every_collation_is_read() {
+    for server in servers::all().await {
+        let database = servers::database(server, "collations").await;
+        let mut root = database.admin().await;
+        for set in sets(&mut root).await {
+            let collations = collations(&mut root, &set).await;
+            let mut create = format!("CREATE TABLE {set} (id INT PRIMARY KEY");
+            for (index, collation) in collations.iter().enumerate() {
+                let _ = write!(create, ", c{index} CHAR(1) COLLATE {collation} DEFAULT 'x'");
+            }
+            root.query_drop(format!("{create}) CHARACTER SET {set}")).await.unwrap();
+            root.query_drop(format!("INSERT INTO {set} (id) VALUES (1)")).await.unwrap();
+            let conn = server.root(None).await.unwrap();
+            let mut table = deadline(Table::open(conn, &database.name, &set)).await.unwrap();
+            let what = format!("{} {set}", server.name());
+            let rows = table.latest(1).await.unwrap_or_else(|err| panic!("{what}: {err:?}"));
+            let row: serde_json::Value = serde_json::from_slice(&rows[0].json).unwrap();
+            for (index, collation) in collations.iter().enumerate() {
+                assert_eq!(row[format!("c{index}")], "x", "{what} {collation}");
+            }
+        }
+    }
+}
+
+async fn collations(root: &mut Conn, set: &str) -> Vec<String> {
+    const SQL: &str =
+        "SELECT * FROM information_schema.COLLATION_CHARACTER_SET_APPLICABILITY WHERE CHARACTER_SET_NAME = ?";
+    let rows: Vec<mysql_async::Row> = root.exec(SQL, (set,)).await.unwrap();
+    // MariaDB has one and the same for several sets, from 10.10 on.
+    let name = |row: &mysql_async::Row, name: &str| row.get::<Option<String>, _>(name).flatten();
+    let full = |row| name(row, "FULL_COLLATION_NAME").or_else(|| name(row, "COLLATION_NAME")).unwrap();
+    rows.iter().map(full).collect()
+}
+
 /// The server writes a question mark where doorcast writes U+FFFD.
 fn check(server: &PrivateServer, set: &str, row: &EncodedRow, converted: &str) {
     let object: serde_json::Value = serde_json::from_slice(&row.json).unwrap();

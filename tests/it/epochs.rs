@@ -56,6 +56,33 @@ async fn keys_that_are_given_out_again_begin_a_new_epoch() {
     .await;
 }
 
+/// By then they are forgotten one by one.
+#[tokio::test]
+async fn keys_that_are_given_out_again_after_very_many_begin_a_new_epoch() {
+    const MANY: usize = 12_000;
+    each_kind(async |kind| {
+        for format in ["ROW", "STATEMENT"] {
+            let mut scene = Scene::start(kind, &[], &[]).await;
+            let piece = vec!["(7, '00A1', '20261120 071500', 'Y')"; MANY / 4].join(",");
+            let piece = format!("INSERT INTO vdooropen (doorno, rfsim, optime, ynopen) VALUES {piece}");
+            for told in 1..=4 {
+                scene.sql(&[&piece]).await;
+                scene.read(MANY / 4 * told).await;
+            }
+            let format_sql = format!("SET SESSION binlog_format={format}");
+            scene.sql(&["DELETE FROM vdooropen", &format_sql, "SET insert_id = 1", &swipe(1)]).await;
+            scene.read(MANY + 1).await;
+            scene.sql(&["SET SESSION binlog_format=ROW"]).await;
+            for mut rows in scene.last_row().await {
+                let ids: Vec<String> = rows.drain(MANY - 1..).map(|(id, _)| id).collect();
+                let last = format!("2-{}", MANY + 1);
+                assert_eq!(ids, [&format!("1-{MANY}"), "2-1", &last], "{kind} {format}");
+            }
+        }
+    })
+    .await;
+}
+
 /// They are told under new ids; the rest of the table is what it was, and is not told again. A client that was away has an
 /// id of a row that is gone, and gets all that came since or a gap.
 #[tokio::test]

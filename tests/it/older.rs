@@ -1,6 +1,8 @@
 //! Rows that are older than the feed: a client that was away for long gets them from the table, as it is, or is told that
 //! it can't.
 
+use std::net::Ipv4Addr;
+
 use mysql_async::prelude::Queryable;
 use serde_json::Value;
 
@@ -10,7 +12,7 @@ use crate::{
     proxy::{Proxy, Way},
     recovery::reset_binlog,
     scene::{Scene, swipe},
-    servers::each_kind,
+    servers::{self, each_kind},
 };
 
 async fn poll(url: String) -> Value {
@@ -165,14 +167,20 @@ async fn older_rows_are_read_by_the_layout_of_now() {
     .await;
 }
 
-/// Six rows, of which the feed has two. The connection of the binlog stands still, and one for older rows does not.
-async fn behind_with_older_rows(kind: &'static str) -> (Scene, Proxy) {
+/// Six rows, of which the feed has two, with a proxy on the way.
+async fn behind_proxy_with_older_rows(kind: &'static str) -> (Scene, Proxy) {
     let options = ["--history", "2", "--db-heartbeat", "60", "--ssl-mode", "disabled"];
     let (mut scene, proxy) = Scene::behind_proxy(kind, &[], &options).await;
     for door in 1..=6 {
         scene.sql(&[&swipe(door)]).await;
     }
     until(&scene, "feed", "head", "1-6").await;
+    (scene, proxy)
+}
+
+/// The same. The connection of the binlog stands still, and one for older rows does not.
+async fn behind_with_older_rows(kind: &'static str) -> (Scene, Proxy) {
+    let (scene, proxy) = behind_proxy_with_older_rows(kind).await;
     // The first is for queries; the readers may have had one made for older rows.
     proxy.set_second(Way::Stalled);
     (scene, proxy)
@@ -233,6 +241,89 @@ async fn older_rows_that_the_server_shows_late_are_not_taken_for_deleted() {
         scene.sql(&["BEGIN", &swipe(2), &swipe(3), &swipe(4), &swipe(5), &swipe(6), "COMMIT"]).await;
         let (rows, _scene) = scene.every_row_of_the_table_came_once().await;
         assert_eq!(rows.len(), 7, "{kind}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn rows_of_a_table_that_were_read_when_the_link_broke_are_not_told_under_the_old_ids() {
+    each_kind(async |kind| {
+        let (mut scene, proxy) = behind_with_older_rows(kind).await;
+        scene.sql(&["TRUNCATE vdooropen"]).await;
+        for door in 71..=76 {
+            scene.sql(&[&swipe(door)]).await;
+        }
+        let waits = tokio::spawn(poll(scene.doorcast.url("/poll?since=1-1&limit=2&timeout=60")));
+        // Time to be read in.
+        scene.sql(&["DO SLEEP(1)"]).await;
+        proxy.drop_stalled();
+        let answer = deadline(waits).await.unwrap();
+        assert_eq!(answer["gap"]["after"], "1-1", "{kind}: {answer}");
+        assert!(ids(&answer).iter().all(|id| id.starts_with("2-")), "{kind}: {answer}");
+    })
+    .await;
+}
+
+/// One address may stand for whichever server is the main one; the old one goes on, and sends its binlog.
+#[tokio::test]
+async fn older_rows_of_another_server_than_the_one_that_is_followed_are_not_told() {
+    each_kind(async |kind| {
+        let (mut scene, proxy) = behind_proxy_with_older_rows(kind).await;
+        let first = deadline(poll(scene.doorcast.url("/poll?since=1-1&limit=1"))).await;
+        assert_eq!(ids(&first), ["1-2"], "{kind}");
+        let other = servers::private(kind, &["--server-id=77"]).await;
+        let mut on_other = other.root(None).await.unwrap();
+        servers::create(&mut on_other, "doors", "doorcast").await;
+        // Its binlog is the longer one, until the one that is followed has caught up.
+        for door in 71..=80 {
+            on_other.query_drop(swipe(door)).await.unwrap();
+        }
+        proxy.lead_to((Ipv4Addr::LOCALHOST, other.port()).into());
+        // The one for older rows.
+        proxy.set_newest(Way::Closed);
+        let waits = tokio::spawn(poll(scene.doorcast.url("/poll?since=1-1&limit=2&timeout=60")));
+        for door in 7..=20 {
+            scene.sql(&[&swipe(door)]).await;
+        }
+        let answer = deadline(waits).await.unwrap();
+        assert!(answer["error"].is_object(), "{kind}: {answer}");
+        proxy.lead_to((Ipv4Addr::LOCALHOST, scene.server.port()).into());
+        let answer = deadline(poll(scene.doorcast.url("/poll?since=1-1&limit=2"))).await;
+        let rows = answer["events"].as_array().unwrap().iter();
+        let doors: Vec<_> = rows.map(|event| &event["row"]["doorno"]).collect();
+        assert_eq!(
+            (ids(&answer), doors),
+            (vec!["1-2", "1-3"], vec![&2.into(), &3.into()]),
+            "{kind}: {answer}"
+        );
+    })
+    .await;
+}
+
+/// A row that committed behind one with a greater key is read by itself, and before the others.
+#[tokio::test]
+async fn older_rows_that_are_read_in_parts_have_one_layout() {
+    each_kind(async |kind| {
+        let options = ["--history", "2", "--db-heartbeat", "60", "--ssl-mode", "disabled"];
+        let (mut scene, proxy) = Scene::behind_proxy(kind, &[], &options).await;
+        for key in [1, 2, 4, 3, 5, 6, 7, 8] {
+            scene.sql(&[&format!("INSERT INTO vdooropen VALUES ({key}, 1, 'A', 't', 'Y')")]).await;
+        }
+        until(&scene, "feed", "head", "1-8").await;
+        // The first is for queries; the readers may have had one made for older rows.
+        proxy.set_second(Way::Stalled);
+        let before = deadline(poll(scene.doorcast.url("/poll?since=1-4&limit=2"))).await;
+        assert_eq!(ids(&before), ["1-3", "1-5"], "{kind}");
+        scene.sql(&["ALTER TABLE vdooropen ADD note INT NOT NULL DEFAULT 7"]).await;
+        let waits = tokio::spawn(poll(scene.doorcast.url("/poll?since=1-4&limit=2&timeout=60")));
+        // Time to be read in.
+        scene.sql(&["DO SLEEP(1)"]).await;
+        proxy.set(Way::Open);
+        let answer = deadline(waits).await.unwrap();
+        let mut rows = answer["events"].as_array().into_iter().flatten();
+        assert!(rows.all(|event| event["row"]["note"] == 7), "{kind}: {answer}");
+        let answer = deadline(poll(scene.doorcast.url("/poll?since=1-4&limit=2"))).await;
+        assert_eq!(ids(&answer), ["1-3", "1-5"], "{kind}");
     })
     .await;
 }

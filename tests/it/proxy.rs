@@ -22,6 +22,7 @@ use tokio::{
 /// A listener on a port of its own, and its connections to one address. Ended with its handle.
 pub(crate) struct Proxy {
     pub(crate) port: u16,
+    to: Arc<watch::Sender<SocketAddr>>,
     connections: Connections,
     /// How connections to come begin.
     begin: Arc<watch::Sender<Way>>,
@@ -56,7 +57,8 @@ impl Proxy {
         let port = listener.local_addr().unwrap().port();
         let connections = Connections::default();
         let begin = Arc::new(watch::Sender::new(Way::Open));
-        let (known, way) = (Arc::clone(&connections), Arc::clone(&begin));
+        let to = Arc::new(watch::Sender::new(to));
+        let (known, way, leads_to) = (Arc::clone(&connections), Arc::clone(&begin), Arc::clone(&to));
         let accepting = tokio::spawn(async move {
             let mut open = JoinSet::new();
             while let Ok((client, _)) = listener.accept().await {
@@ -64,11 +66,16 @@ impl Proxy {
                 let mut known = known.lock().unwrap();
                 known.retain(|connection| connection.receiver_count() > 0);
                 known.push(sender);
-                open.spawn(connection(client, to, receiver));
+                open.spawn(connection(client, *leads_to.borrow(), receiver));
                 while open.try_join_next().is_some() {}
             }
         });
-        Proxy { port, connections, begin, accepting }
+        Proxy { port, to, connections, begin, accepting }
+    }
+
+    /// Has connections to come lead to another address.
+    pub(crate) fn lead_to(&self, to: SocketAddr) {
+        self.to.send_replace(to);
     }
 
     /// Changes the connections that there are; new ones begin [`Way::Open`].
@@ -136,9 +143,11 @@ async fn connection(mut client: TcpStream, to: SocketAddr, way: watch::Receiver<
         let (from_server, to_server) = server.split();
         let ended = end.wait_for(|way| matches!(way, Way::Closed | Way::Reset));
         tokio::select! {
+            // What was stalled does not pass once more.
+            biased;
+            _ = ended => {}
             () = pass(from_client, to_server, way.clone(), false) => {}
             () = pass(from_server, to_client, way, true) => {}
-            _ = ended => {}
         }
     }
     if *end.borrow() == Way::Reset {

@@ -293,6 +293,24 @@ async fn a_binlog_that_is_reset_while_it_is_read_is_read_anew() {
     .await;
 }
 
+/// Its connection stays open, and nothing more comes on it.
+#[tokio::test]
+async fn a_stream_that_the_server_ends_goes_on_where_it_ended() {
+    each_kind(async |kind| {
+        let mut scene = Scene::start(kind, &[], &["--db-heartbeat", "3600"]).await;
+        scene.sql(&[&swipe(1)]).await;
+        scene.read(1).await;
+        let id = scene.dump_threads().await[0];
+        scene.sql(&[&format!("KILL QUERY {id}")]).await;
+        scene.doorcast.logged_error("the server ended the stream").await;
+        scene.sql(&[&swipe(2)]).await;
+        let (rows, scene) = scene.every_row_of_the_table_came_once().await;
+        assert_eq!(rows.len(), 3, "{kind}");
+        assert_eq!(scene.status().await["table_reads"], 0, "{kind}: straight from the binlog");
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn a_position_past_the_end_of_the_file_is_made_up_for() {
     each_kind(async |kind| {
@@ -317,23 +335,30 @@ async fn a_checkpoint_of_another_server_is_made_up_for_from_the_table() {
         scene.sql(&[&swipe(1), &swipe(2)]).await;
         scene.read(2).await;
         assert!(scene.doorcast.stop().await.success());
-        // Nothing but the server itself says that the place is another one there.
-        crate::positions::change(&scene.doorcast, |checkpoint| checkpoint.position.file_began = None);
-        // The same rows on another server, and one more that was never in the first one's binlog.
-        let other = servers::private(kind, &["--server-id=77"]).await;
+        // The same rows on another server, and more that were never in the first one's binlog. MySQL has a UUID.
+        let options: &[&str] = if kind.starts_with("mysql") { &[] } else { &["--server-id=77"] };
+        let other = servers::private(kind, options).await;
         let mut root = other.root(None).await.unwrap();
         servers::create(&mut root, "doors", "doorcast").await;
         for door in [1, 2, 3] {
             root.query_drop(swipe(door)).await.unwrap();
         }
+        // Nothing but the server itself says that the place is another one there.
+        let (file, offset) = crate::binlog::position(&other, &mut root).await;
+        crate::positions::change(&scene.doorcast, |checkpoint| {
+            checkpoint.position.file = file;
+            checkpoint.position.offset = offset;
+            checkpoint.position.file_began = None;
+        });
+        root.query_drop(swipe(4)).await.unwrap();
         scene.doorcast.replace_arguments(&["--db", &url(&other)]);
         scene.doorcast.start_again().await;
         scene.doorcast.logged("read the missing rows from the table").await;
         scene.server = other;
         scene.reconnect().await;
-        scene.sql(&[&swipe(4)]).await;
+        scene.sql(&[&swipe(5)]).await;
         let (rows, _scene) = scene.every_row_of_the_table_came_once().await;
-        assert_eq!(rows.len(), 5, "{kind}");
+        assert_eq!(rows.len(), 6, "{kind}");
     })
     .await;
 }
