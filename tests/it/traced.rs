@@ -1,5 +1,5 @@
-//! A checkpoint's way to the disk, as the kernel sees it: no test can take away the power. That needs `strace`, which may
-//! trace the process; where it can't be had, standard error says so.
+//! A checkpoint's way to the disk, as the kernel sees it: no test can take away the power. That needs Debian's `strace`, and
+//! the right to trace a process; where they can't be had, standard error says so.
 
 use std::{fs, io::Write, path::Path, process::Stdio};
 
