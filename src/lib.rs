@@ -212,7 +212,14 @@ pub async fn run(
         followed.and(served).and(greeted)
     };
     let rest = tokio::time::timeout(END_WITHIN, rest).await.unwrap_or_else(|_| {
-        warn!("some clients did not let go in time");
+        if follow.is_finished() {
+            warn!("some clients did not let go in time");
+        } else {
+            warn!(
+                "the last checkpoint was not written in time: a restart goes on from the one before. Is the disk \
+                 overloaded?"
+            );
+        }
         Ok(())
     });
     match early {

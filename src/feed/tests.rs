@@ -293,3 +293,48 @@ fn too_many_rows_below_the_ring_become_one_gap() {
         while requests.try_recv().is_ok() {}
     }
 }
+
+#[test]
+fn the_table_is_asked_for_few_rows_and_bytes_at_a_time() {
+    let (feed, mut requests) = feed(Limits { resume_limit: 2_000, ..Limits::default() });
+    feed.mark_older(100_000);
+    feed.publish(1, None, vec![row(100_001)]);
+    feed.set_ready();
+    let mut near = after(&feed, "1-99000");
+    assert!(now(near.next(usize::MAX)).is_none());
+    let request = requests.try_recv().unwrap();
+    assert!(request.limit <= 250 && request.max_bytes <= 256 << 10, "{request:?}");
+    // Whether it is too much is counted, which reads for one client at a time.
+    let mut far = after(&feed, "1-1");
+    assert!(now(far.next(usize::MAX)).is_none());
+    let request = requests.try_recv().unwrap();
+    assert!(request.limit == 2_001 && request.max_bytes <= 64 << 20, "{request:?}");
+}
+
+#[test]
+fn late_rows_far_apart_are_read_by_few_queries_at_a_time() {
+    const LATE: Key = 1_000;
+    let (feed, mut requests) = feed(Limits { rows: 1, resume_limit: 10_000, ..Limits::default() });
+    let all = [1_000_000].into_iter().chain((1..=LATE).map(|late| 100 * late)).chain([1_000_001]);
+    feed.publish(1, None, all.map(row).collect());
+    feed.set_ready();
+    let mut reader = after(&feed, "1-1000000");
+    let (mut told, mut asked) = (Vec::new(), 0);
+    while told.len() < LATE as usize {
+        match now(reader.next(usize::MAX)) {
+            None => {
+                asked += 1;
+                assert!(asked <= 33, "queries for one step");
+                let request = requests.try_recv().unwrap();
+                let there = (1..=LATE).map(|late| 100 * late);
+                let there = there.filter(|key| request.after < *key && *key <= request.through);
+                request.reply.send(Ok(there.map(row).collect())).unwrap();
+            }
+            next => {
+                told.extend(keys(next));
+                asked = 0;
+            }
+        }
+    }
+    assert!(told.iter().copied().eq((1..=LATE).map(|late| 100 * late)), "{told:?}");
+}

@@ -353,6 +353,15 @@ mod tests {
     }
 
     #[test]
+    fn a_restart_keeps_the_last_keys_however_many_a_checkpoint_lists() {
+        let mut checkpoint = crate::checkpoint::tests::sample(Key::MAX);
+        checkpoint.recent_keys = vec![(0, Key::MAX)];
+        let keys = Keys::restore(&checkpoint, 3);
+        assert_eq!(keys.recent().collect::<Vec<_>>(), [Key::MAX - 2, Key::MAX - 1, Key::MAX]);
+        assert_eq!(keys.known.len(), 3);
+    }
+
+    #[test]
     fn the_latest_news_are_few_keys_in_few_ranges() {
         let mut keys = Keys::new(1, 10_000);
         keys.set_older_through(0);

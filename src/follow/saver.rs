@@ -174,6 +174,10 @@ fn report(status: &Status, saved: &io::Result<()>, failing: &mut bool) {
 
 #[cfg(test)]
 mod tests {
+    use std::{io::Write, os::unix::fs::OpenOptionsExt};
+
+    use futures_util::FutureExt;
+
     use super::*;
     use crate::checkpoint::SavedPosition;
 
@@ -182,16 +186,20 @@ mod tests {
         Checkpoint { position: SavedPosition { offset, ..sample.position.clone() }, ..sample }
     }
 
-    #[tokio::test]
-    async fn the_last_checkpoint_offered_is_on_disk_at_the_end() {
+    #[tokio::test(start_paused = true)]
+    async fn the_last_checkpoint_offered_is_on_disk_at_the_end_at_once() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("c.json");
         let mut saver =
             Saver::start(CheckpointFile::lock(&path).unwrap(), Arc::new(Status::new("a.b".into())));
-        for offset in 4..100 {
+        let start = tokio::time::Instant::now();
+        saver.offer(Some(sample(4)));
+        saver.attempted().await;
+        for offset in 5..100 {
             saver.offer(Some(sample(offset)));
         }
         saver.finish().await;
+        assert!(start.elapsed() < INTERVAL, "{:?}", start.elapsed());
         assert_eq!(CheckpointFile::lock(&path).unwrap().load().unwrap(), Some(sample(99)));
     }
 
@@ -267,13 +275,47 @@ mod tests {
         let path = inner.join("c.json");
         let status = Arc::new(Status::new("a.b".into()));
         let mut saver = Saver::start(CheckpointFile::lock(&path).unwrap(), Arc::clone(&status));
+        let start = tokio::time::Instant::now();
         for offset in 4..20 {
             saver.save(Some(sample(offset))).await;
             assert!(std::fs::read_to_string(&path).unwrap().contains(&format!("\"offset\":{offset},")));
         }
+        assert!(start.elapsed() < INTERVAL, "{:?}", start.elapsed());
         std::fs::remove_dir_all(&inner).unwrap();
         saver.save(Some(sample(20))).await;
         assert!(status.checkpoint_failures.get() > 0);
+        saver.finish().await;
+    }
+
+    /// A full pipe stands for the disk: whoever writes to it waits, until nobody can read it any more.
+    #[tokio::test(start_paused = true)]
+    async fn rows_wait_once_for_a_disk_that_hangs_and_again_when_it_has_come_back() {
+        const O_NONBLOCK: i32 = 0o4000;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("c.json");
+        let pipe = folder.path().join("c.json.tmp");
+        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        let mut options = std::fs::OpenOptions::new();
+        let mut disk = options.read(true).write(true).custom_flags(O_NONBLOCK).open(&pipe).unwrap();
+        while disk.write(&[0; 4096]).is_ok() {}
+        let status = Arc::new(Status::new("a.b".into()));
+        let mut saver = Saver::start(CheckpointFile::lock(&path).unwrap(), status);
+        {
+            let mut first = std::pin::pin!(saver.save(Some(sample(4))));
+            assert!(first.as_mut().now_or_never().is_none());
+            tokio::time::advance(ROWS_WAIT - Duration::from_millis(1)).await;
+            assert!(first.as_mut().now_or_never().is_none());
+            tokio::time::advance(Duration::from_millis(2)).await;
+            assert!(first.as_mut().now_or_never().is_some());
+        }
+        assert!(saver.save(Some(sample(5))).now_or_never().is_some(), "behind it no other row waits");
+
+        std::fs::remove_file(&pipe).unwrap();
+        drop(disk);
+        let newest = saver.offers;
+        saver.done.wait_for(|done| done.offer >= newest).await.unwrap();
+        saver.save(Some(sample(6))).await;
+        assert!(std::fs::read_to_string(&path).unwrap().contains("\"offset\":6,"));
         saver.finish().await;
     }
 }

@@ -64,6 +64,17 @@ async fn over_a_day_a_poll_ends_a_little_before_its_limit_and_never_at_the_same_
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_poll_waits_for_a_second_at_least_and_a_minute_at_most() {
+    let site = Site::start().await;
+    for (timeout, millis) in [("0", 900..=1_050), ("0.5", 900..=1_050), ("86400", 54_000..=60_050)] {
+        let began = Instant::now();
+        let request = client().get(site.url(&format!("/poll?timeout={timeout}"))).send();
+        assert_eq!(within("an answer", request).await.unwrap().status(), 200);
+        assert!(millis.contains(&began.elapsed().as_millis()), "{timeout}: {:?}", began.elapsed());
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_old_page_waits_a_day_with_a_space_every_fifteen_seconds() {
     let site = Site::start().await;
     let request = client().get(site.url("/backend.php?maxvid=0")).send();

@@ -43,6 +43,65 @@ async fn wrong_password_ends_with_the_remedy() {
     }
 }
 
+/// Refused before any password is looked at, or by a way to log in that doorcast does not have.
+#[tokio::test]
+async fn an_account_that_can_not_log_in_as_it_is_is_told_what_to_change() {
+    servers::each_kind(async |kind| {
+        let options: &[&str] = if kind == "mysql-9.7" { &[] } else { &["--secure-auth=OFF"] };
+        let server = servers::private(kind, options).await;
+        let mut root = server.root(None).await.unwrap();
+        servers::create(&mut root, "doors", "doorcast").await;
+        let db = crate::scene::url(&server);
+        let elsewhere = "RENAME USER 'doorcast'@'%' TO 'doorcast'@'10.9.8.7'";
+        for sql in ["DROP USER root@127.0.0.1", elsewhere, "FLUSH PRIVILEGES"] {
+            root.query_drop(sql).await.unwrap();
+        }
+        let says = ["takes no connections from this host", "CREATE USER 'doorcast'@'<host>'"];
+        ends(&db, &[], SOURCE, &says).await;
+        root.query_drop("RENAME USER 'doorcast'@'10.9.8.7' TO 'doorcast'@'%'").await.unwrap();
+
+        let by_another_way: &[&str] = match kind {
+            "mysql-9.7" => &["ALTER USER 'doorcast'@'%' IDENTIFIED WITH sha256_password BY 'swipe'"],
+            "mysql-5.6" => &[
+                "UPDATE mysql.user SET plugin = 'mysql_old_password', password = OLD_PASSWORD('swipe') \
+                 WHERE user = 'doorcast'",
+                "FLUSH PRIVILEGES",
+            ],
+            _ => &["SET PASSWORD FOR 'doorcast'@'%' = OLD_PASSWORD('swipe')"],
+        };
+        for sql in by_another_way {
+            root.query_drop(*sql).await.unwrap();
+        }
+        ends(&db, &[], SOURCE, &["ALTER USER 'doorcast'@'<host>' IDENTIFIED WITH caching_sha2_password"])
+            .await;
+        if kind.starts_with("mariadb") {
+            root.query_drop("ALTER USER 'doorcast'@'%' IDENTIFIED VIA unix_socket").await.unwrap();
+            ends(&db, &[], SOURCE, &["wrong password or unknown user", "ALTER USER 'doorcast'@'<host>'"])
+                .await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_server_that_is_not_there_yet_is_waited_for() {
+    servers::each_kind(async |kind| {
+        let mut server = servers::private(kind, &[]).await;
+        servers::create(&mut server.root(None).await.unwrap(), "doors", "doorcast").await;
+        let db = crate::scene::url(&server);
+        server.kill();
+        let in_its_place = tokio::net::TcpListener::bind(("127.0.0.1", server.port())).await.unwrap();
+        let (doorcast, ()) = tokio::join!(Doorcast::start(&db, &[]), async {
+            drop(crate::deadline::deadline(in_its_place.accept()).await.unwrap());
+            drop(in_its_place);
+            server.start_again().await.unwrap();
+        });
+        doorcast.logged("the link to the server is down").await;
+        doorcast.answers("/readyz", 200).await;
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn each_missing_grant_is_named_by_the_sql_that_gives_it() {
     for server in servers::all().await {
@@ -258,6 +317,17 @@ async fn sigterm_ends_streams_with_retry_and_status_0_and_the_position_is_saved(
         assert_eq!(saved["checkpoint"]["greatest_key"], 1, "{saved}");
         assert_eq!(saved["checkpoint"]["recent_keys"], serde_json::json!([[1, 1]]));
     }
+}
+
+#[tokio::test]
+async fn sigint_ends_it_with_status_0_and_the_position_is_saved() {
+    let server = &servers::all().await[0];
+    let database = servers::database(server, "int").await;
+    let mut doorcast = Doorcast::start(&database.url(), &[]).await;
+    doorcast.signal("INT");
+    assert!(doorcast.ended().await.success());
+    let saved = std::fs::read_to_string(doorcast.checkpoint()).unwrap();
+    assert!(saved.contains("\"at_rest\":true"), "{saved}");
 }
 
 /// What each server can do over TLS, as it is installed: MySQL 9 makes its own certificate, MariaDB since

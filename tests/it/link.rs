@@ -150,6 +150,37 @@ async fn an_idle_link_is_kept_up_by_heartbeats() {
     .await;
 }
 
+/// The one that reads the table is idle while the binlog tells all, and firewalls forget who says nothing for long.
+#[tokio::test]
+async fn an_idle_connection_to_the_server_is_kept_up_by_the_kernel() {
+    const KEEPALIVE: &str = "02";
+    const EVERY_JIFFIES: u64 = 30 * 100;
+    on_each(async |kind| {
+        let scene = Scene::start(kind, &[], &[]).await;
+        let server = format!("0100007F:{:04X}", scene.server.port());
+        deadline(async {
+            loop {
+                let table = fs::read_to_string("/proc/net/tcp").unwrap();
+                // Of each connection to the server: which timer runs, and for how long.
+                let timers = table.lines().filter_map(|line| {
+                    let fields: Vec<&str> = line.split_whitespace().collect();
+                    (fields[2] == server && fields[3] == "01").then(|| fields[5].split_once(':').unwrap())
+                });
+                let timers: Vec<_> = timers.collect();
+                let kept = |(timer, left): &(&str, &str)| {
+                    *timer == KEEPALIVE && u64::from_str_radix(left, 16).unwrap() <= EVERY_JIFFIES
+                };
+                if timers.len() == 2 && timers.iter().all(kept) {
+                    return;
+                }
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn a_read_of_the_table_over_a_dead_link_is_given_up() {
     on_each(async |kind| {
@@ -491,7 +522,7 @@ async fn rows_that_come_while_it_stands_still_arrive_afterwards() {
 }
 
 /// What is written behind the checkpoint's back.
-fn temporary(doorcast: &Doorcast) -> std::path::PathBuf {
+pub(crate) fn temporary(doorcast: &Doorcast) -> std::path::PathBuf {
     let mut path = doorcast.checkpoint().into_os_string();
     path.push(".tmp");
     path.into()
@@ -645,6 +676,36 @@ async fn five_thousand_clients_of_which_many_are_hostile_harm_nobody() {
     let (_, _scene) = scene.every_row_of_the_table_came_once().await;
 }
 
+/// Waits until so much time was between two accepts that failed. By then there are few of them.
+async fn accepts_pause(doorcast: &Doorcast, pause: Duration) {
+    deadline(async {
+        loop {
+            let lines = doorcast.lines();
+            let failed = lines.iter().filter(|line| line["message"] == "accept failed, trying again");
+            let times: Vec<jiff::Timestamp> =
+                failed.take(30).map(|line| line["timestamp"].as_str().unwrap().parse().unwrap()).collect();
+            let between = |pair: &[jiff::Timestamp]| pair[1].duration_since(pair[0]);
+            if times.windows(2).any(|pair| between(pair) >= pause.try_into().unwrap()) {
+                return;
+            }
+            assert!(times.len() < 30, "{times:?}");
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn two_thousand_clients_may_wait_to_be_accepted() {
+    let listener = doorcast::listen("127.0.0.1:0".parse().unwrap(), false).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let kernel = fs::read_to_string("/proc/sys/net/core/somaxconn").unwrap();
+    let mut waiting = Vec::new();
+    for _ in 0..2000.min(kernel.trim().parse().unwrap()) {
+        waiting.push(deadline(TcpStream::connect(address)).await.unwrap());
+    }
+}
+
 #[tokio::test]
 async fn clients_beyond_the_limit_of_descriptors_harm_nobody_who_is_there() {
     let (mut scene, proxy) = Scene::behind_proxy(servers::kinds()[0], &[], &[]).await;
@@ -661,6 +722,7 @@ async fn clients_beyond_the_limit_of_descriptors_harm_nobody_who_is_there() {
         crowd.push(never_reads(&scene.doorcast.address).await);
     }
     scene.doorcast.logged("accept failed, trying again").await;
+    accepts_pause(&scene.doorcast, Duration::from_millis(500)).await;
     scene.sql(&[&swipe(2)]).await;
     scene.read(2).await;
     // There is no descriptor for a new connection to the server, either, until somebody goes.

@@ -45,3 +45,4 @@ mod site;
 mod standstill;
 mod statements;
 mod table;
+mod traced;

@@ -1,6 +1,6 @@
 //! Where reading goes on: by place, by GTID, or by the table when neither means the same any more.
 
-use std::{fs::File, net::Ipv4Addr};
+use std::{fs::File, net::Ipv4Addr, process::Command};
 
 use doorcast::checkpoint::{Checkpoint, CheckpointFile};
 use mysql_async::prelude::Queryable;
@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use crate::{
     binlog::position,
+    clients::Reader,
     deadline::deadline,
     process::Doorcast,
     proxy::{Proxy, Way},
@@ -69,6 +70,53 @@ async fn the_position_moves_with_transactions_on_other_tables() {
         .await;
     })
     .await;
+}
+
+/// A kill before that would make the next start begin with what comes then.
+#[tokio::test]
+async fn no_row_is_told_before_an_attempt_to_write_the_first_position() {
+    each_kind(async |kind| {
+        let server = servers::private(kind, &[]).await;
+        let mut root = server.root(None).await.unwrap();
+        servers::create(&mut root, "doors", "doorcast").await;
+        let db = url(&server);
+        // Nobody reads this pipe: whoever opens it for writing waits.
+        let folder = tempfile::tempdir().unwrap();
+        let pipe = folder.path().join("checkpoint.json.tmp");
+        assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        let (waits, released) = tokio::join!(Doorcast::start_in(folder, &db, &[]), async {
+            let is_there = "SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE USER = 'doorcast'";
+            deadline(async { while root.query_first(is_there).await.unwrap() != Some(1) {} }).await;
+            // One that came later has told its row by then.
+            let other = Doorcast::start(&db, &[]).await;
+            let mut reader = Reader::sse(&other, "?since=earliest");
+            root.query_drop(swipe(1)).await.unwrap();
+            reader.has(1).await;
+            let now = jiff::Timestamp::now();
+            drop(File::open(&pipe).unwrap());
+            now
+        });
+        let line = waits.logged("following").await;
+        let following: jiff::Timestamp = line["timestamp"].as_str().unwrap().parse().unwrap();
+        assert!(following > released, "{kind}: {line}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_checkpoint_has_ten_thousand_keys_at_least_and_a_hundred_thousand_at_most() {
+    let kind = servers::kinds()[0];
+    for (history, rows, kept) in [("1", 11_000, 10_000), ("1000000", 110_000, 100_000)] {
+        let mut scene = Scene::start(kind, &[], &["--history", history]).await;
+        let values = vec!["(1,'00A1','t','Y')"; rows].join(",");
+        scene.sql(&[&format!("INSERT INTO vdooropen (doorno, rfsim, optime, ynopen) VALUES {values}")]).await;
+        scene.read_binlog().await;
+        assert!(scene.doorcast.stop().await.success());
+        change(&scene.doorcast, |checkpoint| {
+            let keys: i128 = checkpoint.recent_keys.iter().map(|(first, last)| last - first + 1).sum();
+            assert_eq!(keys, kept, "--history {history}");
+        });
+    }
 }
 
 /// Events inside it have no position of their own.

@@ -1,9 +1,9 @@
 //! Slow, hostile and too many clients; and the end.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use doorcast::{feed::Limits, http::Settings};
-use tokio::net::TcpSocket;
+use tokio::{net::TcpSocket, time::Instant};
 
 use super::{Answer, Raw, get_json, ids};
 use crate::site::{Events, Site, client, encode, within};
@@ -80,6 +80,22 @@ async fn garbage_on_one_connection_harms_no_other() {
     site.publish([1]);
     assert_eq!(reader.ids(1).await, ["1-1"]);
     assert_eq!(ids(&get_json(&site, "/poll?since=1-0").await), ["1-1"]);
+}
+
+// Of a request that has not begun no more is kept than a browser ever sends.
+#[tokio::test]
+async fn a_request_head_beyond_its_limit_is_refused() {
+    let site = Site::start().await;
+    for (bytes, status) in [(20_000, 200), (50_000, 431)] {
+        let mut raw = Raw::open(&site).await;
+        let cookie = "x".repeat(bytes);
+        let head =
+            format!("GET /livez HTTP/1.1\r\nhost: door\r\nconnection: close\r\ncookie: {cookie}\r\n\r\n");
+        // The server may hang up before it has all.
+        let _ = tokio::io::AsyncWriteExt::write_all(&mut raw.0, head.as_bytes()).await;
+        let answer = raw.until("\r\n\r\n").await.unwrap();
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{bytes}: {answer}");
+    }
 }
 
 // A client cut in the middle of a row comes back with the last whole one, and misses nothing.
@@ -160,6 +176,18 @@ async fn too_many_clients_are_told_so() {
     within("room", async { while Answer::get(&site, "/poll?last=1&timeout=1").await.status != 200 {} }).await;
 }
 
+// Those that are told so make room for the next: the connection ends with the answer, or soon without a request.
+#[tokio::test(start_paused = true)]
+async fn a_connection_beyond_the_limit_does_not_stay() {
+    const HOUR: Duration = Duration::from_secs(3600);
+    let settings = Settings { max_clients: 0, header_read: HOUR, ..Settings::default() };
+    let site = Site::with(settings, Limits::default()).await;
+    let mut asks = Raw::get(&site, "/livez").await;
+    assert!(asks.until("alive").await.unwrap().contains("connection: close"));
+    let mut silent = Raw::open(&site).await;
+    assert_eq!(silent.rest().await, "");
+}
+
 // A flood of connections that send nothing is bounded, and passes.
 #[tokio::test]
 async fn a_flood_of_connections_passes() {
@@ -204,17 +232,19 @@ async fn a_flood_of_connections_passes() {
     .await;
 }
 
-// At the end streams are told when to come back, and what waits is answered; it all takes no time.
+// At the end streams are told when to come back, what waits is answered, and idle connections are closed.
 #[tokio::test]
 async fn shutdown_ends_streams_with_retry() {
-    let site = Site::start().await;
+    const HOUR: Duration = Duration::from_secs(3600);
+    // None of them runs out.
+    let settings = Settings { drain: HOUR, header_read: HOUR, ..Settings::default() };
+    let site = Site::with(settings, Limits::default()).await;
     site.publish([1]);
     let mut events = Events::open(&site, "/events").await;
     events.next().await.unwrap();
     events.next().await.unwrap();
     let mut idle = Raw::get(&site, "/livez").await;
     idle.until("alive").await.unwrap();
-    let begun = Instant::now();
     let (poll, old_page, ()) = tokio::join!(
         get_json(&site, "/poll?since=1-1"),
         Answer::get(&site, "/backend.php?maxvid=1"),
@@ -230,13 +260,41 @@ async fn shutdown_ends_streams_with_retry() {
     assert_eq!(events.next().await, None);
     idle.rest().await;
     site.stopped().await.unwrap();
-    assert!(begun.elapsed() < Duration::from_secs(10));
+}
+
+// Nor does what waits with a limit wait for that, whether or not there is a feed yet.
+#[tokio::test(start_paused = true)]
+async fn shutdown_answers_what_waits_before_its_limit() {
+    const HOUR: Duration = Duration::from_secs(3600);
+    for is_ready in [true, false] {
+        let settings = Settings { drain: HOUR, old_page_timeout: Some(HOUR), ..Settings::default() };
+        let site = Site::catching_up(settings, Limits::default()).await;
+        site.publish([1]);
+        if is_ready {
+            site.feed.set_ready();
+        }
+        let begun = Instant::now();
+        let (poll, old_page, ()) = tokio::join!(
+            get_json(&site, "/poll?since=1-1&timeout=60"),
+            Answer::get(&site, "/backend.php?maxvid=1"),
+            async {
+                site.until_clients("poll", 1).await;
+                site.until_clients("old_page", 1).await;
+                site.stop();
+            }
+        );
+        assert_eq!((ids(&poll).len(), &poll["next"]), (0, &"1-1".into()));
+        assert_eq!((old_page.status.as_u16(), &*old_page.body), (200, ""));
+        site.stopped().await.unwrap();
+        assert!(begun.elapsed() < Duration::from_secs(50), "{is_ready}: {:?}", begun.elapsed());
+    }
 }
 
 // While the last streams end nobody is let in any more.
 #[tokio::test]
 async fn shutdown_refuses_new_connections_at_once() {
-    let settings = Settings { drain: Duration::from_secs(3600), ..Settings::default() };
+    const HOUR: Duration = Duration::from_secs(3600);
+    let settings = Settings { drain: HOUR, write_stall: HOUR, ..Settings::default() };
     let site = Site::with(settings, Limits::default()).await;
     let stalled = never_reads(&site).await;
     site.until_clients("events", 1).await;
@@ -253,7 +311,8 @@ async fn shutdown_refuses_new_connections_at_once() {
 // A client that does not read can't put off the end.
 #[tokio::test]
 async fn shutdown_does_not_wait_for_a_client_that_never_reads() {
-    let settings = Settings { drain: Duration::from_millis(100), ..Settings::default() };
+    let (drain, write_stall) = (Duration::from_millis(100), Duration::from_secs(3600));
+    let settings = Settings { drain, write_stall, ..Settings::default() };
     let site = Site::with(settings, Limits::default()).await;
     let _stalled = never_reads(&site).await;
     site.until_clients("events", 1).await;

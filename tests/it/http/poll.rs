@@ -4,7 +4,7 @@ use doorcast::{feed::Limits, http::Settings};
 use serde_json::json;
 
 use super::{Answer, get_json, ids, site_with_rows};
-use crate::site::{Site, swipe};
+use crate::site::{Site, encode, swipe};
 
 // A poll answers with the rows after an id, and the id to go on from; asked again, it answers the same.
 #[tokio::test]
@@ -67,6 +67,38 @@ async fn polls_in_a_row_give_each_row_once() {
     }
     let expected = [1, 2, 4, 3, 6, 5, 7, 9, 8, 10, 12, 11, 13, 14, 15];
     assert_eq!(all, expected.map(|key| format!("1-{key}")));
+}
+
+// However many a client asks for, an answer has a thousand rows at most, and one at least.
+#[tokio::test]
+async fn the_rows_of_an_answer_are_bounded() {
+    let site = Site::start().await;
+    site.publish(1..=1_001);
+    for (limit, rows) in [(0, 1), (1_000, 1_000), (1_000_000, 1_000)] {
+        let answer = get_json(&site, &format!("/poll?since=1-0&limit={limit}")).await;
+        assert_eq!((ids(&answer).len(), &answer["next"]), (rows, &json!(format!("1-{rows}"))), "{limit}");
+    }
+}
+
+// However large the rows are, an answer has an end; `next` goes on behind it.
+#[tokio::test]
+async fn the_bytes_of_an_answer_are_bounded() {
+    const ROWS: usize = 20;
+    const ROW_BYTES: usize = 1 << 20;
+    let site = Site::start().await;
+    let wide = format!("\"{}\"", "x".repeat(ROW_BYTES));
+    for key in 1..=ROWS as i128 {
+        site.publish_row(1, encode(key, &[("vid", key.to_string()), ("photo", wide.clone())]));
+    }
+    let (mut next, mut all) = (String::from("1-0"), Vec::new());
+    while all.len() < ROWS {
+        let answer = Answer::get(&site, &format!("/poll?since={next}&limit=1000")).await;
+        assert!(answer.body.len() < 6 * ROW_BYTES, "{}", answer.body.len());
+        let answer = answer.json();
+        all.extend(ids(&answer).iter().map(|id| id.to_string()));
+        next = answer["next"].as_str().unwrap().into();
+    }
+    assert!(all.iter().eq(&(1..=ROWS).map(|key| format!("1-{key}")).collect::<Vec<_>>()), "{all:?}");
 }
 
 // A REPLACE brings an id once more: `next` names that place, so that nobody goes round in circles.
