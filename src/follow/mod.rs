@@ -164,6 +164,8 @@ pub struct Follower {
     vain: Vain,
     /// Of rows that were told before this run, until it has caught up.
     sample: Option<Sample>,
+    /// When the checkpoint was saved that this run goes on from, in Unix milliseconds.
+    resumed_from_ms: Option<u64>,
     /// Of those who read older rows, and the end that they ask by.
     questions: mpsc::Receiver<Question>,
     asking: mpsc::Sender<Question>,
@@ -234,6 +236,7 @@ impl Follower {
             unreadable: None,
             vain: Vain::default(),
             sample: None,
+            resumed_from_ms: None,
             questions,
             asking,
             newest: watch::Sender::default(),
@@ -267,6 +270,7 @@ impl Follower {
         self.server = Some(checkpoint.server);
         self.prepared = Prepared::restore(checkpoint.prepared);
         self.sample = checkpoint.sample;
+        self.resumed_from_ms = Some(checkpoint.saved_at_ms);
         if checkpoint.begins_with_the_next {
             self.keys.begin_with_the_next();
         }

@@ -1,15 +1,23 @@
 //! The feed's history at the start: from the table, or from the checkpoint's recent keys and the table.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
+
+use tokio::time::{Instant, sleep};
 
 use super::{BATCH, Follower, ended::Ended};
 use crate::{
     id::Key,
     link::{Server, binlog_end},
     row::EncodedRow,
+    status::now_ms,
     table::Table,
     tail::position::Position,
 };
+
+/// A row that is not there so long after it was told was deleted. Clients wait for this at a restart, so that it does not
+/// allow for servers that wait for their replicas.
+const SHOWN_WITHIN: Duration = Duration::from_secs(2);
+const PAUSE: Duration = Duration::from_millis(20);
 
 impl Follower {
     /// First start: the feed's history is the end of the table.
@@ -61,6 +69,7 @@ impl Follower {
             return Ok(());
         }
         let keys: Vec<Key> = self.keys.recent().collect();
+        self.until_shown(keys.last(), table).await?;
         // Piece by piece, for the rows may be large: the feed keeps as much of them as it may.
         for piece in keys.chunks(BATCH) {
             let mut rows = rows_with(piece, table).await?;
@@ -68,6 +77,21 @@ impl Follower {
             // keys are still to come.
             let history = piece.iter().filter_map(|key| rows.remove(key)).collect();
             self.feed.publish(self.keys.epoch(), None, history);
+        }
+        Ok(())
+    }
+}
+
+impl Follower {
+    /// A server sends a commit before its own SELECTs see it: the last row that was told right before the restart may be
+    /// there in a moment, and with it those before.
+    async fn until_shown(&self, last: Option<&Key>, table: &mut Table) -> Result<(), Ended> {
+        let (Some(last), Some(saved_ms)) = (last, self.resumed_from_ms) else { return Ok(()) };
+        let age = Duration::from_millis(now_ms().saturating_sub(saved_ms));
+        let start = Instant::now();
+        while age + start.elapsed() < SHOWN_WITHIN && table.rows_between(last - 1, *last, 1).await?.is_empty()
+        {
+            sleep(PAUSE).await;
         }
         Ok(())
     }
