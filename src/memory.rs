@@ -2,7 +2,8 @@
 //!
 //! Left alone, glibc keeps for good what one large transaction took: half a gigabyte for a million rows. It has an arena
 //! for each thread, hands back only what is free at an arena's end, and that only above a limit that grows with the largest
-//! piece ever freed, up to 64 MiB. And mysql_async keeps its packets' buffers, each of them as large as 4 MiB.
+//! piece ever freed, up to 64 MiB. Asked to, it hands back the rest, but not the ends of arenas other than the first. And
+//! mysql_async keeps its packets' buffers, each of them as large as 4 MiB.
 #![allow(unsafe_code, reason = "there is no other way to the environment and to the C library's allocator")]
 
 /// What mysql_async reads when it needs the first buffer.
@@ -32,9 +33,12 @@ mod glibc {
     const EVERY: Duration = Duration::from_secs(10);
 
     pub(super) fn hand_back() {
-        // Once it is set, glibc raises no limit by itself.
-        // SAFETY: it is a number, and no other thread runs yet.
-        unsafe { libc::mallopt(libc::M_MMAP_THRESHOLD, MAPPED_BYTES) };
+        // SAFETY: they are numbers, and no other thread runs yet.
+        unsafe {
+            libc::mallopt(libc::M_ARENA_MAX, 1);
+            // Once it is set, glibc raises no limit by itself.
+            libc::mallopt(libc::M_MMAP_THRESHOLD, MAPPED_BYTES);
+        }
         let trim = || loop {
             thread::sleep(EVERY);
             // SAFETY: it takes the arenas' own locks, and leaves what is in use.
