@@ -1,5 +1,7 @@
 //! The `doorcast` command.
 
+mod memory;
+
 use std::{io::IsTerminal, pin::Pin, process::ExitCode};
 
 use doorcast::{
@@ -12,6 +14,7 @@ use tracing::{debug, error};
 use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
+    memory::hand_back();
     let cli = match Cli::read(std::env::args_os()) {
         Ok(cli) => cli,
         Err(err) => err.exit(),

@@ -3,7 +3,7 @@
 
 use std::fmt::Write as _;
 
-use crate::verdict::{Outcome, Size, Verdict};
+use crate::verdict::{Outcome, Size, Verdict, quarter, spread};
 
 pub(crate) fn report(outcomes: &[Outcome]) -> String {
     let command: Vec<String> =
@@ -77,23 +77,41 @@ fn cell(outcome: &Outcome) -> String {
     }
 }
 
-/// Where doorcast ran all the time: its size after each quarter of the rounds.
+/// Where doorcast ran all the time: its size behind the rounds of each quarter.
 fn growth(outcomes: &[Outcome]) -> String {
     let mut text = String::new();
     for Outcome { server, sizes, .. } in outcomes.iter().filter(|outcome| !outcome.sizes.is_empty()) {
         if text.is_empty() {
-            text += "\n| server | doorcast after … rounds | memory | descriptors | threads | tasks |\n\
-                     |---|--:|--:|--:|--:|--:|\n";
+            text += "\nBehind each round of a quarter of them, the least, **the middle one** and the most; otherwise the middle \
+                     one.\n\n\
+                     | server | rounds | memory, MiB | of that the program | of that the feed | most so far | descriptors \
+                     | threads | tasks |\n|---|--:|--:|--:|--:|--:|--:|--:|--:|\n";
         }
-        for part in 1..=4 {
-            let round = (sizes.len() * part / 4).max(1);
-            let Size { resident_kib, descriptors, threads, tasks } = sizes[round - 1];
-            let memory = resident_kib as f64 / 1024.0;
-            let _ = writeln!(
-                text,
-                "| {server} | {round} | {memory:.1} MiB | {descriptors} | {threads} | {tasks} |"
-            );
+        let mut rounds = 0;
+        for sizes in (0..4).map(|number| quarter(sizes, number)) {
+            rounds += sizes.len();
+            text += &line(server, rounds, sizes).unwrap_or_default();
         }
     }
     text
+}
+
+fn line(server: &str, rounds: usize, sizes: &[Size]) -> Option<String> {
+    let mib = |kib: u64| kib as f64 / 1024.0;
+    let (least, middle, most) = spread(sizes, |size| size.resident_kib)?;
+    let (_, program, _) = spread(sizes, |size| size.file_kib)?;
+    let (_, feed, _) = spread(sizes, |size| size.feed_bytes / 1024)?;
+    let (_, descriptors, _) = spread(sizes, |size| size.descriptors)?;
+    let (_, threads, _) = spread(sizes, |size| size.threads)?;
+    let (_, tasks, _) = spread(sizes, |size| size.tasks)?;
+    let peak = sizes.last()?.peak_kib;
+    Some(format!(
+        "| {server} | to {rounds} | {:.1}, **{:.1}**, {:.1} | {:.1} | {:.1} | {:.1} | {descriptors} | {threads} | {tasks} |\n",
+        mib(least),
+        mib(middle),
+        mib(most),
+        mib(program),
+        mib(feed),
+        mib(peak)
+    ))
 }

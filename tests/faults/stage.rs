@@ -204,16 +204,20 @@ impl Stage {
     /// doorcast's size now.
     pub(crate) async fn size(&self) -> Result<Size> {
         let metrics = self.ask("/metrics").await?;
-        let tasks =
-            metrics.lines().find_map(|line| line.strip_prefix("doorcast_tasks ")).context("no tasks")?;
         let process = PathBuf::from(format!("/proc/{}", self.doorcast.id()));
         let status = fs::read_to_string(process.join("status"))?;
-        let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
+        let value = |text: &str, name: &str| -> Result<u64> {
+            let value = text.lines().find_map(|line| line.strip_prefix(name)?.split_whitespace().next());
+            Ok(value.with_context(|| format!("no {name}"))?.parse()?)
+        };
         Ok(Size {
-            resident_kib: resident.trim().trim_end_matches(" kB").parse()?,
+            resident_kib: value(&status, "VmRSS:")?,
+            file_kib: value(&status, "RssFile:")?,
+            peak_kib: value(&status, "VmHWM:")?,
+            feed_bytes: value(&metrics, "doorcast_feed_bytes ")?,
             descriptors: fs::read_dir(process.join("fd"))?.count(),
             threads: fs::read_dir(process.join("task"))?.count(),
-            tasks: tasks.parse()?,
+            tasks: usize::try_from(value(&metrics, "doorcast_tasks ")?)?,
         })
     }
 

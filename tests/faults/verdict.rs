@@ -33,6 +33,12 @@ pub(crate) struct Outcome {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Size {
     pub(crate) resident_kib: u64,
+    /// Of that, what is read from files: the program itself.
+    pub(crate) file_kib: u64,
+    /// The most that it ever was.
+    pub(crate) peak_kib: u64,
+    /// What it says that the rows for clients take.
+    pub(crate) feed_bytes: u64,
     pub(crate) descriptors: usize,
     pub(crate) threads: usize,
     pub(crate) tasks: usize,
@@ -172,14 +178,48 @@ impl fmt::Display for Outcome {
     }
 }
 
-/// Says if doorcast was much larger at the end than after a quarter of the rounds.
+/// A quarter of the rounds, or what there is of it.
+pub(crate) fn quarter(sizes: &[Size], number: usize) -> &[Size] {
+    sizes.get(sizes.len() * number / 4..sizes.len() * (number + 1) / 4).unwrap_or_default()
+}
+
+/// The least, the middle one and the greatest of what the sizes have of something.
+pub(crate) fn spread<T: Ord + Copy>(sizes: &[Size], of: impl Fn(&Size) -> T) -> Option<(T, T, T)> {
+    let mut sorted: Vec<T> = sizes.iter().map(of).collect();
+    sorted.sort_unstable();
+    Some((*sorted.first()?, *sorted.get(sorted.len() / 2)?, *sorted.last()?))
+}
+
+/// Says if doorcast had more in the last quarter of the rounds than in the second. In the first it is still filling what
+/// it has: the feed, the keys that it remembers, buffers.
 pub(crate) fn growth(sizes: &[Size]) -> Option<String> {
-    let (early, last) = (sizes.get(sizes.len() / 4)?, sizes.last()?);
-    let grew = last.resident_kib > early.resident_kib * 3 / 2 + 8 * 1024
-        || last.descriptors > early.descriptors + 20
-        || last.threads > early.threads + 20
-        || last.tasks > early.tasks + 20;
-    grew.then(|| format!("doorcast grew from {early:?} to {last:?}"))
+    /// The least is without what a round leaves behind for a while. So much is for places between what is used.
+    const LEAST_KIB: u64 = 4 * 1024;
+    /// A connection keeps the buffer that an event of over 16 MB came in, while it lasts, and there may be one more often
+    /// in one quarter than in another.
+    const MIDDLE_KIB: u64 = 32 * 1024;
+    const THINGS: usize = 8;
+    /// Of fewer rounds, each may have been behind such an event.
+    const ROUNDS: usize = 20;
+    let (second, last) = (quarter(sizes, 1), quarter(sizes, 3));
+    if second.len() < ROUNDS {
+        return None;
+    }
+    // The rows for clients are many or few as the last fault was, and the program's pages stay wherever there is room.
+    let memory = |size: &Size| size.resident_kib.saturating_sub(size.file_kib + size.feed_bytes / 1024);
+    let (before, now) = (spread(second, memory)?, spread(last, memory)?);
+    if now.0 > before.0 + LEAST_KIB || now.1 > before.1 + MIDDLE_KIB {
+        return Some(format!(
+            "doorcast grew: least, middle and most KiB were {before:?}, and became {now:?}"
+        ));
+    }
+    let more = |name: &str, of: fn(&Size) -> usize| {
+        let ((_, before, _), (_, now, _)) = (spread(second, of)?, spread(last, of)?);
+        (now > before + THINGS).then(|| format!("doorcast grew from {before} {name} to {now}"))
+    };
+    more("descriptors", |size| size.descriptors)
+        .or_else(|| more("threads", |size| size.threads))
+        .or_else(|| more("tasks", |size| size.tasks))
 }
 
 /// Compares every client's rows with the truth and with each other.

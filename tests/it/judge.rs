@@ -26,7 +26,7 @@ use decoder::Decoded;
 use latecomers::Latecomer;
 use screens::{Place, Record};
 use swipes::{Card, Commit, Written, card_text};
-use verdict::{Fields, Generation, Promise, Truth, Verdict, judge};
+use verdict::{Fields, Generation, Promise, Size, Truth, Verdict, growth, judge};
 
 const ROWS: i64 = 6;
 
@@ -248,4 +248,44 @@ fn the_judge_does_not_rely_on_a_decoder_that_sees_half() {
     truth.decoder.remove(2);
     let said = ["the server: 1 logged as rows, and not seen by the decoder: 3 "];
     check(&verdict(&truth, Promise::All, |_| {}), (0, 0, 0), &said);
+}
+
+const ROUNDS: u64 = 400;
+
+/// doorcast's size behind a round. Now and then there is a buffer of an event of over 16 MB.
+fn size(round: u64, leaked_kib: u64) -> Size {
+    let (feed_kib, program_kib) = (round * 7919 % 5000, 20_000 + round);
+    let buffer_kib = if round.is_multiple_of(3) { 22_000 } else { 0 };
+    let resident_kib = 5_000 + feed_kib + program_kib + buffer_kib + leaked_kib;
+    Size {
+        resident_kib,
+        file_kib: program_kib,
+        peak_kib: resident_kib + 50_000,
+        feed_bytes: feed_kib * 1024,
+        descriptors: 20 + usize::from(round.is_multiple_of(5)),
+        threads: 5,
+        tasks: 12,
+    }
+}
+
+#[test]
+fn doorcast_grew_if_it_is_larger_at_least_than_it_was() {
+    let sizes = |leaked_kib: fn(u64) -> u64| -> Vec<Size> {
+        (0..ROUNDS).map(|round| size(round, leaked_kib(round))).collect()
+    };
+    assert_eq!(growth(&sizes(|_| 0)), None);
+    // What fills up is full at the second quarter.
+    assert_eq!(growth(&sizes(|round| round.min(ROUNDS / 4) * 100)), None);
+    assert!(growth(&sizes(|round| round * 30)).is_some());
+    assert_eq!(growth(&[size(0, 0), size(1, 0), size(2, 0), size(3, 50_000)]), None, "too few");
+}
+
+#[test]
+fn doorcast_grew_if_it_has_more_and_more_of_something() {
+    let mut sizes: Vec<Size> = (0..ROUNDS).map(|round| size(round, 0)).collect();
+    for (round, size) in sizes.iter_mut().enumerate() {
+        size.descriptors += round / 20;
+    }
+    let grew = growth(&sizes);
+    assert!(grew.as_ref().is_some_and(|text| text.contains("descriptors")), "{grew:?}");
 }

@@ -1,6 +1,8 @@
 //! Transactions that are larger than what is kept: of many rows, and of large ones, in the followed table
 //! and in another. Each row is told once, in order, and the process stays within its bound.
 
+use std::time::Duration;
+
 use mysql_async::prelude::Queryable;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -9,9 +11,11 @@ use tokio::{
 
 use crate::{
     deadline::deadline,
+    link::{resident_kib, status_until},
     process::Doorcast,
     scene::{Scene, swipe, url},
     servers::{self, kinds},
+    site,
 };
 
 const MIB: u64 = 1 << 20;
@@ -21,6 +25,9 @@ const LARGEST_TRANSACTION: u64 = 256 * MIB;
 
 /// Everything that is not rows, with an event of rows as it comes and as it is decoded.
 const PROCESS: u64 = 96 * MIB;
+
+/// Everything that is not in the feed, when what was large is over. A connection keeps the buffer that packets came in.
+const QUIET: u64 = 48 * MIB;
 
 /// A raw event stream from the first key on. It checks that the rows are the keys in their order.
 struct Stream {
@@ -79,6 +86,26 @@ fn peak_bytes(doorcast: &Doorcast) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", doorcast.id())).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
     line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
+}
+
+/// Its memory as soon as it is below a bound, or after a while in which it was not.
+async fn settled(doorcast: &Doorcast, bound: u64) -> u64 {
+    let mut bytes = resident_kib(doorcast) * 1024;
+    for _ in 0..300 {
+        if bytes < bound {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        bytes = resident_kib(doorcast) * 1024;
+    }
+    bytes
+}
+
+/// The rows that it keeps for clients.
+async fn feed_bytes(doorcast: &Doorcast) -> u64 {
+    let answer = site::client().get(doorcast.url("/api/status")).send().await.unwrap();
+    let status: serde_json::Value = serde_json::from_str(&answer.text().await.unwrap()).unwrap();
+    status["feed"]["bytes"].as_u64().unwrap()
 }
 
 /// A transaction.
@@ -157,8 +184,19 @@ impl Case<'_> {
         stream.until(last).await;
         assert!(!ours || stream.bytes >= large.bytes, "{kind}: {}", stream.bytes);
         let (peak, bound) = (peak_bytes(&doorcast), PROCESS + self.memory);
-        eprintln!("{kind}: {} rows into {into}: at most {} MiB", large.rows, peak / MIB);
+        let feed = feed_bytes(&doorcast).await;
+        // Between rows that came together there is room, where that was which they were made of.
+        let quiet = QUIET + feed * 3 / 2;
+        let after = settled(&doorcast, quiet).await;
+        eprintln!(
+            "{kind}: {} rows into {into}: at most {} MiB, then {} with {} in the feed",
+            large.rows,
+            peak / MIB,
+            after / MIB,
+            feed / MIB
+        );
         assert!(peak < bound, "{kind}: {peak} bytes at most, not {bound}");
+        assert!(after < quiet, "{kind}: {after} bytes afterwards, not {quiet}");
     }
 }
 
@@ -244,5 +282,64 @@ async fn a_row_of_more_than_a_packet_is_told_once() {
         let note = format!("\"note\":\"{}\"}}", "x".repeat(BYTES));
         assert!(rows[0].1.ends_with(&note), "{kind}: {} bytes", rows[0].1.len());
         assert_eq!(scene.status().await["reconnects"], 0, "{kind}");
+    }
+}
+
+/// The feed keeps the last of the rows alone.
+#[tokio::test]
+async fn the_memory_of_a_million_rows_is_handed_back() {
+    const LEFT: u64 = 8 * MIB;
+    for kind in kinds() {
+        let server = servers::private(kind, &["--innodb-buffer-pool-size=128M"]).await;
+        let mut root = server.root(None).await.unwrap();
+        servers::create(&mut root, "doors", "doorcast").await;
+        root.query_drop("ALTER TABLE vdooropen ADD COLUMN note LONGTEXT CHARACTER SET latin1").await.unwrap();
+        let doorcast = Doorcast::start(&url(&server), &["--history", "1000"]).await;
+        let before = resident_kib(&doorcast) * 1024;
+        root.query_drop("BEGIN").await.unwrap();
+        let Large { rows, .. } = MILLION_ROWS;
+        let mut inserted = 0;
+        while inserted < rows {
+            let insert = format!("INSERT INTO vdooropen {}", swipes(inserted + 1, MILLION_ROWS));
+            deadline(root.query_drop(insert)).await.unwrap();
+            inserted += root.affected_rows();
+        }
+        deadline(root.query_drop("COMMIT")).await.unwrap();
+        status_until(&doorcast, |status| status["feed"]["head"] == format!("1-{rows}")).await;
+        let after = settled(&doorcast, before + LEFT).await;
+        let peak = peak_bytes(&doorcast);
+        eprintln!("{kind}: {after} bytes after {rows} rows, {before} before, {peak} meanwhile");
+        assert!(after < before + LEFT, "{kind}: {after} bytes, {before} before");
+    }
+}
+
+/// One after the other, in another table, so that every buffer has held one.
+#[tokio::test]
+async fn the_memory_of_events_of_over_16_megabytes_is_handed_back() {
+    const EVENTS: usize = 12;
+    const LEFT: u64 = 8 * MIB;
+    for kind in kinds() {
+        let mut scene = Scene::start(kind, &[], &[]).await;
+        let columns = ["a", "b", "c", "d", "e", "f"];
+        let values = columns.map(|column| format!("REPEAT('{column}', 3000000)")).join(", ");
+        let columns = columns.map(|column| format!("{column} LONGTEXT")).join(", ");
+        scene
+            .sql(&[&format!("CREATE TABLE large ({columns}) ENGINE=MyISAM CHARACTER SET latin1"), &swipe(1)])
+            .await;
+        scene.read(1).await;
+        let before = resident_kib(&scene.doorcast) * 1024;
+        for _ in 0..EVENTS {
+            scene.sql(&[&format!("INSERT INTO large VALUES ({values})"), "TRUNCATE TABLE large"]).await;
+            scene.read_binlog().await;
+            for id in scene.dump_threads().await {
+                scene.sql(&[&format!("KILL {id}")]).await;
+            }
+            scene.sql(&[&swipe(1)]).await;
+            scene.read_binlog().await;
+        }
+        let after = settled(&scene.doorcast, before + LEFT).await;
+        eprintln!("{kind}: {after} bytes after {EVENTS} events of over 16 MB, {before} before");
+        assert!(after < before + LEFT, "{kind}: {after} bytes, {before} before");
+        scene.every_row_of_the_table_came_once().await;
     }
 }

@@ -53,19 +53,23 @@ pub(super) async fn stuck(stage: &mut Stage, a_while: Duration) -> Result<()> {
     kill_connections(stage, "Binlog Dump").await?;
     stage.all_have_a_row().await?;
     stage.doorcast.signal("STOP");
-    // More than the kernel holds for the two connections on the way.
-    for _ in 0..2 {
-        large_event(&mut conn).await?;
-    }
+    // As many as it takes: the kernel holds some of them for the two connections on the way.
     let gives_up = async {
-        while !connections(stage, &mut conn, "Binlog Dump").await?.is_empty() {
-            sleep(Duration::from_millis(50)).await;
+        large_event(&mut conn).await?;
+        loop {
+            large_event(&mut conn).await?;
+            for _ in 0..40 {
+                if connections(stage, &mut conn, "Binlog Dump").await?.is_empty() {
+                    return Ok::<(), anyhow::Error>(());
+                }
+                sleep(Duration::from_millis(50)).await;
+            }
         }
-        Ok::<(), anyhow::Error>(())
     };
-    timeout(Duration::from_secs(15), gives_up).await.context("the server does not give up")??;
+    let gave_up = timeout(Duration::from_secs(30), gives_up).await;
     sleep(a_while).await;
     stage.doorcast.signal("CONT");
+    gave_up.context("the server does not give up")??;
     conn.query_drop(format!("SET GLOBAL net_write_timeout = {before}")).await?;
     conn.disconnect().await?;
     Ok(())
