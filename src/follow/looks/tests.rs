@@ -1,0 +1,232 @@
+//! When looks come, and what is made of them, on a paused clock.
+
+use super::*;
+
+fn at(offset: u64) -> Position {
+    let at = crate::tail::position::FileOffset { file: "bin.000001".into(), offset };
+    Position { at, began: None, gtid_set: None }
+}
+
+fn one(key: Key) -> Wanted {
+    Wanted { keys: vec![key], are_certain: true, may_have_more: false }
+}
+
+/// A look on an idle server: the binlog has been read.
+fn look(looks: &mut Looks, known: impl Fn(Key) -> bool) -> Outcome {
+    looks.seen(&known, |_| false);
+    looks.looked(Instant::now());
+    looks.settled(known)
+}
+
+/// Looks whenever one is due; returns how long after `start` each was.
+async fn look_on(looks: &mut Looks, start: Instant, known: impl Fn(Key) -> bool) -> Vec<u128> {
+    let mut times = Vec::new();
+    while let Some(due) = looks.due(false) {
+        tokio::time::sleep_until(due).await;
+        look(looks, &known);
+        times.push(start.elapsed().as_millis());
+    }
+    times
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_statement_is_looked_for_until_its_key_is_seen() {
+    let mut looks = Looks::default();
+    looks.ask(Reread::Statement, one(7), Expected::Nothing, at(4), 1000);
+    let start = Instant::now();
+    let seen_from = start + Duration::from_millis(20);
+    let times = look_on(&mut looks, start, |key| key == 7 && Instant::now() >= seen_from).await;
+    assert_eq!(times, [1, 6, 15, 35]);
+    assert!(looks.hold().is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_with_unknown_keys_is_looked_for_during_a_second() {
+    let mut looks = Looks::default();
+    looks.ask(Reread::Statement, Wanted::default(), Expected::Nothing, at(4), 1000);
+    let times = [1, 6, 15, 35, 70, 120, 300, 1000];
+    assert_eq!(look_on(&mut looks, Instant::now(), |_| true).await, times);
+}
+
+#[tokio::test(start_paused = true)]
+async fn rows_that_no_look_finds_are_lost_once() {
+    for (expected, found, outcome) in [
+        (Expected::Rows, false, Outcome { in_doubt: true, lost: 1, ..Outcome::default() }),
+        (Expected::Rows, true, Outcome { in_doubt: true, ..Outcome::default() }),
+        (Expected::Perhaps, false, Outcome { in_doubt: true, found_nothing: 1, ..Outcome::default() }),
+        (Expected::Nothing, false, Outcome::default()),
+    ] {
+        let mut looks = Looks::default();
+        looks.ask(Reread::Statement, Wanted::default(), expected, at(4), 1000);
+        let reach = if expected == Expected::Nothing { Reach::Near } else { Reach::All };
+        assert_eq!(looks.reach(Instant::now()), Reach::Most);
+        assert_eq!(looks.reach(Instant::now() + Duration::from_secs(1)), reach);
+        let mut outcomes = Vec::new();
+        while let Some(due) = looks.due(false) {
+            tokio::time::sleep_until(due).await;
+            if found {
+                looks.found([7].into_iter());
+            }
+            outcomes.push(look(&mut looks, |_| false));
+        }
+        assert_eq!(outcomes.pop(), Some(outcome));
+        assert!(outcomes.iter().all(|outcome| *outcome == Outcome::default()));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_thousand_statements_on_other_tables_cost_few_looks() {
+    let mut looks = Looks::default();
+    let start = Instant::now();
+    let mut count = 0;
+    for _ in 0..1000 {
+        looks.ask(Reread::OtherStatement, Wanted::default(), Expected::Nothing, at(4), 1000);
+        tokio::time::advance(Duration::from_millis(1)).await;
+        if looks.due(false).is_some_and(|due| due <= Instant::now()) {
+            look(&mut looks, |_| false);
+            count += 1;
+        }
+    }
+    assert_eq!(start.elapsed(), Duration::from_secs(1));
+    assert!((5..=20).contains(&count), "{count}");
+    assert!(looks.hold().is_none(), "they hold no position");
+}
+
+#[tokio::test(start_paused = true)]
+async fn looks_that_reach_far_are_few_however_many_wait_for_them() {
+    let mut looks = Looks::default();
+    let start = Instant::now();
+    let (mut asked, mut far) = (0, 0);
+    loop {
+        if start.elapsed() < Duration::from_secs(3) {
+            looks.ask(Reread::Statement, Wanted::default(), Expected::Perhaps, at(4), 1000);
+            asked += 1;
+        }
+        tokio::time::advance(Duration::from_millis(10)).await;
+        let Some(due) = looks.due(false) else { break };
+        if due <= Instant::now() {
+            far += usize::from(looks.reach(Instant::now()) > Reach::Most);
+            look(&mut looks, |_| false);
+        }
+    }
+    assert!(asked == 300 && (8..=12).contains(&far), "{far} of {asked}");
+    assert!(start.elapsed() < Duration::from_millis(4500), "{:?}", start.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_told_by_its_key_is_complete_with_the_look_behind() {
+    let mut looks = Looks::default();
+    looks.ask(Reread::Statement, one(7), Expected::Nothing, at(4), 1000);
+    tokio::time::advance(Duration::from_millis(2)).await;
+    looks.looked_by_key(Instant::now());
+    looks.seen(|key| key == 7, |_| false);
+    assert!(looks.due(true).is_none() && !looks.has_looked_for_all() && !looks.is_to_settle());
+    assert!(looks.due(false).is_some_and(|due| due <= Instant::now() + APART_OURS));
+    looks.looked(Instant::now());
+    assert!(looks.is_to_settle() && looks.has_looked_for_all() && looks.hold().is_some());
+    assert_eq!(looks.settled(|_| true), Outcome::default());
+    assert!(looks.hold().is_none() && looks.due(false).is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_whose_keys_the_last_look_saw_waits_for_nothing_but_holds_the_position() {
+    let mut looks = Looks::default();
+    looks.ask(Reread::Statement, one(7), Expected::Nothing, at(4), 1000);
+    looks.ask(Reread::Statement, one(8), Expected::Nothing, at(8), 1000);
+    looks.looked(Instant::now());
+    looks.seen(|key| key < 9, |key| key < 9);
+    assert_eq!(looks.waiting.len(), 1);
+    assert_eq!(looks.hold().map(|(position, _)| position.at.offset), Some(4));
+    assert!(!looks.give_up(), "that look has both");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_statement_of_one_row_is_whole_when_that_was_told() {
+    for may_have_more in [false, true] {
+        let mut looks = Looks::default();
+        let wanted = Wanted { may_have_more, ..one(7) };
+        looks.ask(Reread::Statement, wanted, Expected::Nothing, at(4), 1000);
+        looks.seen(|_| true, |_| false);
+        assert_eq!(looks.give_up(), may_have_more, "no look saw what else there may be");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_has_more_rows_may_lose_some_until_the_look_that_saw_it_is_settled() {
+    let several = |key| Wanted { may_have_more: true, ..one(key) };
+    let mut looks = Looks::default();
+    looks.ask(Reread::Statement, one(6), Expected::Nothing, at(2), 1000);
+    looks.deleted();
+    assert_eq!(look(&mut looks, |_| true), Outcome::default());
+    for deleted_before_it_was_seen in [true, false] {
+        looks.ask(Reread::Statement, one(7), Expected::Nothing, at(4), 1000);
+        looks.ask(Reread::Statement, several(8), Expected::Nothing, at(6), 1000);
+        if deleted_before_it_was_seen {
+            looks.deleted();
+        }
+        looks.looked(Instant::now());
+        looks.seen(|_| true, |_| true);
+        assert_eq!(looks.waiting.len(), 1, "the first one holds for both");
+        looks.deleted();
+        assert!(looks.settled(|_| true).may_have_lost);
+        looks.deleted();
+        assert_eq!(looks.settled(|_| true), Outcome::default(), "it is said once");
+    }
+    looks.ask(Reread::Statement, several(9), Expected::Nothing, at(6), 1000);
+    looks.deleted();
+    assert!(looks.give_up());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_look_that_is_not_settled_holds_the_position_for_a_minute() {
+    let mut looks = Looks::default();
+    looks.ask(Reread::Statement, Wanted::default(), Expected::Nothing, at(4), 1000);
+    looks.looked(Instant::now());
+    for key in 0..120 {
+        assert_eq!(looks.hold().is_some(), key < 60);
+        looks.told([key].into_iter());
+        looks.passed();
+        tokio::time::advance(Duration::from_secs(1)).await;
+    }
+    assert!(looks.told.is_empty());
+    // The same where others come all the time: as much is remembered as a restart needs.
+    for key in 0..1000 {
+        looks.ask(Reread::Statement, Wanted::default(), Expected::Nothing, at(8), 1000);
+        looks.told([key].into_iter());
+        looks.passed();
+        tokio::time::advance(Duration::from_secs(1)).await;
+    }
+    assert!((59..=61).contains(&looks.told.len()), "{}", looks.told.len());
+}
+
+#[tokio::test(start_paused = true)]
+async fn those_that_wait_are_bounded_and_the_oldest_holds_for_all() {
+    let mut looks = Looks::default();
+    for key in 0..5000 {
+        looks.ask(Reread::Statement, one(key), Expected::Nothing, at(key as u64), 1000);
+    }
+    assert_eq!((looks.waiting.len(), looks.least_key()), (WAITING, Some(0)));
+    assert_eq!(looks.hold().map(|(position, _)| position.at.offset), Some(0));
+    looks.seen(|_| true, |_| true);
+    looks.looked(Instant::now());
+    looks.settled(|_| true);
+    assert!(looks.hold().is_some(), "for those that are forgotten it is looked to the end");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_restart_begins_before_the_oldest_that_waits_and_tells_nothing_twice() {
+    let mut looks = Looks::default();
+    looks.told([1].into_iter());
+    looks.ask(Reread::Statement, one(5), Expected::Nothing, at(100), 1000);
+    looks.passed();
+    looks.told([2].into_iter());
+    looks.ask(Reread::Statement, one(6), Expected::Nothing, at(200), 1000);
+    looks.passed();
+    looks.told([3].into_iter());
+    let (position, told) = looks.hold().unwrap();
+    assert_eq!((position.at.offset, told.collect::<Vec<_>>()), (100, vec![2, 3]));
+    tokio::time::advance(Duration::from_millis(2)).await;
+    look(&mut looks, |key| key == 5);
+    let (position, told) = looks.hold().unwrap();
+    assert_eq!((position.at.offset, told.collect::<Vec<_>>()), (200, vec![2, 3]));
+}
