@@ -123,7 +123,8 @@ impl Follower {
                 // After a crash what is looked for by its key would be found, and told, before these.
                 self.saver.save(self.checkpoint_through(at)).await;
             }
-            if let Some(last) = rows.last() {
+            // One that has another in its place is there before its commit is shown.
+            if let Some(last) = rows.iter().rev().find(|row| !again.contains(&row.key)) {
                 let id = EventId { epoch: self.keys.epoch(), key: last.key };
                 self.newest.send_replace(Some(Newest { id, came: Instant::now() }));
             }

@@ -81,7 +81,7 @@ struct Open {
 
 impl Open {
     async fn rows(&mut self, request: &HistoryRequest) -> Result<Vec<EncodedRow>, Ended> {
-        self.are_shown().await?;
+        self.are_shown(request).await?;
         let HistoryRequest { after, through, limit, max_bytes, .. } = *request;
         // Rows behind `max_bytes` would be sent in vain.
         let limit = limit.min(max_bytes / self.row_bytes + 1);
@@ -91,16 +91,18 @@ impl Open {
         Ok(rows)
     }
 
-    /// Waits until the server shows all that the binlog has brought by now.
-    async fn are_shown(&mut self) -> Result<(), Ended> {
-        let Some(brought) = *self.newest.borrow() else { return Ok(()) };
+    /// Waits until the server shows all that the binlog has brought by now, while somebody waits for the answer.
+    async fn are_shown(&mut self, request: &HistoryRequest) -> Result<(), Ended> {
+        let Some(mut brought) = *self.newest.borrow() else { return Ok(()) };
         let mut pause = SHORTEST_PAUSE;
         while self.shown != Some(brought) && brought.came.elapsed() < SHOWN_WITHIN {
-            let newest = *self.newest.borrow();
-            // Else the table is another one by now.
-            let Some(newest) = newest.filter(|newest| newest.id.epoch == brought.id.epoch) else {
-                return Ok(());
-            };
+            let newest = self.newest.borrow().filter(|_| !request.reply.is_closed());
+            // Or the table is another one by now.
+            let Some(newest) = newest else { return Ok(()) };
+            if newest.id.epoch != brought.id.epoch {
+                brought = newest;
+                continue;
+            }
             // It may have been deleted: then a newer one says as much.
             if self.has(newest).await? || newest != brought && self.has(brought).await? {
                 break;

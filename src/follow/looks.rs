@@ -194,7 +194,8 @@ impl Looks {
         let (found, has_come, seen, served) = (false, false, false, false);
         let has_keys = !keys.is_empty();
         let may_have_more = may_have_more || keys.len() > KEYS;
-        let are_all_keys = has_keys
+        let are_all_keys = are_certain
+            && has_keys
             && !may_have_more
             && keys.len() <= KEYS
             && why != Reread::XaCommit
@@ -364,17 +365,16 @@ impl Looks {
             waiting.has_come |= waiting.keys.iter().all(|key| known(*key));
             let goes_on = !waiting.is_complete() && !waiting.has_had_all();
             outcome.in_doubt |= waiting.certain && !waiting.keys.iter().any(|key| known(*key)) && !goes_on;
+            // Rows that are not there were deleted again.
+            let is_lost = !waiting.found
+                && (waiting.expected == Expected::Rows || waiting.are_keys_certain && !waiting.has_come);
             if !goes_on && !waiting.found {
-                // Rows that are not there were deleted again.
-                let is_lost =
-                    waiting.expected == Expected::Rows || waiting.are_keys_certain && !waiting.has_come;
                 let may_be_lost = waiting.keys.is_empty() && waiting.expected == Expected::Perhaps;
                 outcome.lost += usize::from(is_lost);
                 outcome.found_nothing += usize::from(!is_lost && (may_be_lost || !waiting.has_come));
             }
-            // Of what nothing was found that has been said.
-            let are_some = waiting.found || !waiting.keys.is_empty() && waiting.has_come;
-            outcome.may_have_lost |= !goes_on && are_some && waiting.may_have_lost;
+            let is_anything_known = waiting.found || !waiting.keys.is_empty();
+            outcome.may_have_lost |= !goes_on && !is_lost && is_anything_known && waiting.may_have_lost;
             // What was found is probably its own, and all of it.
             waiting.may_have_more &= !waiting.found;
             goes_on
@@ -389,6 +389,11 @@ impl Looks {
         for waiting in &mut self.waiting {
             waiting.may_have_lost |= waiting.may_have_more;
         }
+    }
+
+    /// Whether rows of some may have been deleted before a look could see them.
+    pub(super) fn may_have_lost(&self) -> bool {
+        self.may_have_lost || self.waiting.iter().any(|waiting| waiting.may_have_lost)
     }
 
     /// The last look will not be settled: those for which it was the last one get another.
@@ -451,8 +456,8 @@ impl Looks {
     /// known, waited in vain.
     pub(super) fn give_up(&mut self) -> bool {
         let is_whole = |waiting: &Waiting| waiting.has_come && (waiting.served || waiting.are_all_keys);
-        let is_in_vain = |waiting: &Waiting| waiting.may_have_lost || waiting.certain && !is_whole(waiting);
-        let in_vain = self.may_have_lost || self.waiting.iter().any(is_in_vain);
+        let in_vain =
+            self.may_have_lost() || self.waiting.iter().any(|waiting| waiting.certain && !is_whole(waiting));
         *self = Looks { last: self.last, far_from: self.far_from, ..Looks::default() };
         in_vain
     }

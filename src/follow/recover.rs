@@ -6,6 +6,7 @@ use super::{
     Follower, OnLostPosition,
     ended::Ended,
     lost::{FROM_NOW_REMEDY, REPLACED_UNSEEN, UNREAD_BEFORE_ANOTHER_KEY},
+    sighted::DELETED,
 };
 use crate::{
     link::{Server, binlog_end},
@@ -25,6 +26,9 @@ impl Follower {
         // What was looked for is read with all the rest.
         let owed = self.sighted.take().map_or(0, |sighted| sighted.owed());
         self.transactions_are_missing(owed);
+        if self.looks.may_have_lost() {
+            self.rows_are_missing(DELETED);
+        }
         self.looks.give_up();
         if self.keys.begins_with_the_next() {
             return Err(Ended::Fatal(format!(

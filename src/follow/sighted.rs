@@ -24,7 +24,8 @@ use crate::{
 /// Why rows that a look saw are missing.
 pub(super) const REMOVED: &str = "rows were inserted by statements, and removed before they could be read";
 
-const DELETED: &str = "rows of a statement were perhaps deleted before they could be read";
+/// Why rows are perhaps missing that no look saw.
+pub(super) const DELETED: &str = "rows of a statement were perhaps deleted before they could be read";
 
 /// Rows by which it is known which table a look saw.
 const TOLD: usize = 100;

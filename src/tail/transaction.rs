@@ -232,7 +232,7 @@ impl Assembler {
             | VIEW_CHANGE
             | IGNORABLE => {}
             _ if header.flags_raw() & FLAG_IGNORABLE != 0 => {}
-            _ => self.reread(Reread::UnknownEvent),
+            _ => self.read_more_by_table(Reread::UnknownEvent),
         }
         Ok(Step::Open)
     }
@@ -321,10 +321,14 @@ impl Assembler {
 
     /// No key is known of the rows of an event.
     fn read_wholly_by_table(&mut self, why: Reread) {
+        self.read_more_by_table(why);
+        self.open.get_or_insert_default().expected = Expected::Rows;
+    }
+
+    /// There may be rows beside those whose keys are known.
+    fn read_more_by_table(&mut self, why: Reread) {
         self.reread(why);
-        let open = self.open.get_or_insert_default();
-        open.expected = Expected::Rows;
-        open.may_have_more = true;
+        self.open.get_or_insert_default().may_have_more = true;
     }
 
     /// The rows of an event can't be decoded: only the key of the first one is known, if any.
@@ -338,7 +342,7 @@ impl Assembler {
         self.reread(why);
         let open = self.open.get_or_insert_default();
         open.insert_ids.extend(key);
-        // There may be others behind the first.
+        // There may be others behind the first, but hardly ever are.
         open.may_have_more |= key.is_none();
         open.expected = open.expected.max(if key.is_some() { Expected::Perhaps } else { Expected::Rows });
     }
@@ -407,7 +411,7 @@ impl Assembler {
             return Ok(self.statement(event, schema, &query));
         }
         let lone = self.open.is_none();
-        self.reread(Reread::Image);
+        self.read_more_by_table(Reread::Image);
         if !lone {
             return Ok(Step::Open);
         }
