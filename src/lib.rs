@@ -27,6 +27,8 @@
 //! - [`options`]: command line, environment and file.
 //! - [`demo`]: a private server with swipes, to try it all out.
 
+#![forbid(unsafe_code)]
+
 pub mod checkpoint;
 pub mod demo;
 pub mod feed;

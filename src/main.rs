@@ -1,5 +1,7 @@
 //! The `doorcast` command.
 
+mod memory;
+
 use std::{io::IsTerminal, pin::Pin, process::ExitCode};
 
 use doorcast::{
@@ -11,11 +13,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use tracing::{debug, error};
 use tracing_subscriber::EnvFilter;
 
-/// glibc's keeps for good what one large transaction took: half a gigabyte for a million rows.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
+    memory::hand_back();
     let cli = match Cli::read(std::env::args_os()) {
         Ok(cli) => cli,
         Err(err) => err.exit(),

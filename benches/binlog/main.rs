@@ -6,6 +6,8 @@
 mod bare;
 mod figures;
 mod latency;
+#[path = "../../src/memory.rs"]
+mod memory;
 mod replay;
 mod screen;
 mod source;
@@ -69,15 +71,12 @@ enum Part {
     Latency,
 }
 
-/// As doorcast has it.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> Result<()> {
     let options = Options::parse();
     if !options.bench {
         return Ok(()); // cargo test --all-targets
     }
+    memory::hand_back(); // as doorcast does
     tracing_subscriber::fmt()
         .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
         .with_writer(io::stderr)

@@ -288,7 +288,7 @@ async fn a_row_of_more_than_a_packet_is_told_once() {
 /// The feed keeps the last of the rows alone.
 #[tokio::test]
 async fn the_memory_of_a_million_rows_is_handed_back() {
-    const LEFT: u64 = 16 * MIB;
+    const LEFT: u64 = 8 * MIB;
     for kind in kinds() {
         let server = servers::private(kind, &["--innodb-buffer-pool-size=128M"]).await;
         let mut root = server.root(None).await.unwrap();
@@ -313,12 +313,11 @@ async fn the_memory_of_a_million_rows_is_handed_back() {
     }
 }
 
-/// One after the other, in another table, so that every buffer has held one. mysql_async keeps a dozen of them, each as
-/// large as 4 MiB at most.
+/// One after the other, in another table, so that every buffer has held one.
 #[tokio::test]
 async fn the_memory_of_events_of_over_16_megabytes_is_handed_back() {
     const EVENTS: usize = 12;
-    const LEFT: u64 = 64 * MIB;
+    const LEFT: u64 = 8 * MIB;
     for kind in kinds() {
         let mut scene = Scene::start(kind, &[], &[]).await;
         let columns = ["a", "b", "c", "d", "e", "f"];
