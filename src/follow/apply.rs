@@ -57,7 +57,7 @@ impl Follower {
             let next = commit.rows.iter().find(|row| !self.ahead.keys.contains(&row.key));
             // Their rows committed before these. As the first of a table, what was found may have waited for one of these.
             let waits =
-                self.looks.open_keys().any(|key| self.keys.is_news(key)) && self.feed.latest(1).is_empty();
+                self.feed.latest(1).is_empty() && self.looks.open_keys().any(|key| self.keys.is_news(key));
             if waits || self.looks.has_unlooked(self.sighted.is_some()) {
                 self.look(next, server, table).await?;
             }
