@@ -69,6 +69,8 @@ impl Follower {
         // What the end of the binlog should have brought is known.
         self.end_lost &= is_first && !news.is_empty();
         if unlogged.is_empty() && news.is_empty() {
+            // All came. A large transaction's keys take many megabytes.
+            self.unlogged = self.unlogged.take().filter(|unlogged| !unlogged.gone.is_empty());
             return Ok(());
         }
         if unlogged.is_empty() {
