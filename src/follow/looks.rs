@@ -197,7 +197,6 @@ impl Looks {
         let are_all_keys = are_certain
             && has_keys
             && !may_have_more
-            && keys.len() <= KEYS
             && why != Reread::XaCommit
             && expected == Expected::Nothing;
         let keys = keys.into_iter().take(KEYS).collect();
