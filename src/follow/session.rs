@@ -195,7 +195,7 @@ impl Follower {
             };
             self.followed |= told.is_ok();
             if tail.take_cut_off() {
-                self.end_lost = true;
+                self.end_is_lost();
                 // What was seen may not have survived.
                 self.look_again();
             }

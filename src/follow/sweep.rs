@@ -24,6 +24,8 @@ pub(super) struct Unlogged {
     /// What was not logged, and had gone when it was to be told: deleted, or the binlog is about to say that the
     /// table was emptied.
     gone: Vec<Key>,
+    /// The end of the binlog had been lost by then: when they have been told, nothing of that is missing.
+    is_behind_the_loss: bool,
 }
 
 impl Follower {
@@ -38,7 +40,7 @@ impl Follower {
             debug!("the binlog is still to bring what the table had");
             return Ok(());
         }
-        let news: HashSet<Key> = match self.news_in(self.keys.all_news(), table).await {
+        let mut news: HashSet<Key> = match self.news_in(self.keys.all_news(), table).await {
             Err(TableError::Server(mysql_async::Error::Server(err))) => {
                 // Somebody holds a lock on the table: then nothing is inserted, either.
                 debug!(error = %err, "the table was not compared with the binlog this time");
@@ -55,45 +57,63 @@ impl Follower {
                 return Err(Ended::Passing(message.into()));
             }
         }
-        let before = self.unlogged.take();
-        let is_first = before.is_none();
-        let mut gone: Vec<Key> = Vec::new();
         let mut unlogged: Vec<Key> = Vec::new();
-        if let Some(before) = before {
+        let mut gone: Vec<Key> = Vec::new();
+        let mut is_end_known = false;
+        if let Some(before) = self.unlogged.take() {
             let is_there = |key: &Key| before.rows.contains_key(key) || news.contains(key);
             let keys = before.keys.iter().filter(|key| self.keys.is_news(**key));
             (unlogged, gone) = keys.partition(|key| is_there(key));
+            news.retain(|key| !before.keys.contains(key));
+            is_end_known = before.is_behind_the_loss;
             // Until they have been told: this may end in an error.
             self.unlogged = Some(Unlogged { gone: gone.clone(), ..before });
         }
-        // What the end of the binlog should have brought is known.
-        self.end_lost &= is_first && !news.is_empty();
-        if unlogged.is_empty() && news.is_empty() {
-            // All came. A large transaction's keys take many megabytes.
-            self.unlogged = self.unlogged.take().filter(|unlogged| !unlogged.gone.is_empty());
-            return Ok(());
-        }
-        if unlogged.is_empty() {
-            let few: Vec<Key> = if news.len() > BATCH { Vec::new() } else { news.iter().copied().collect() };
-            // Without them there are still the keys.
-            let rows = rows_with(&few, table).await.unwrap_or_default();
-            // Asked for behind the look: what the look saw stands before it.
-            let until = binlog_end(table.conn(), server).await?.at;
-            debug!(rows = news.len(), %until, "the table has rows that the binlog did not bring yet");
-            self.unlogged = Some(Unlogged { keys: news, rows, until, gone });
-            return Ok(());
-        }
-        unlogged.sort_unstable();
-        let mut rows = Vec::new();
-        for key in unlogged {
-            match self.unlogged.as_ref().and_then(|unlogged| unlogged.rows.get(&key)) {
-                Some(row) => rows.push(row.clone()),
-                None => rows.extend(table.rows_between(key - 1, key, 1).await?),
+        if !unlogged.is_empty() {
+            unlogged.sort_unstable();
+            let mut rows = Vec::new();
+            for key in unlogged {
+                match self.unlogged.as_ref().and_then(|unlogged| unlogged.rows.get(&key)) {
+                    Some(row) => rows.push(row.clone()),
+                    None => rows.extend(table.rows_between(key - 1, key, 1).await?),
+                }
             }
+            let found = self.tell_ahead(rows, server, table, None).await?;
+            self.say_unlogged(found);
         }
-        let found = self.tell_ahead(rows, server, table, None).await?;
-        self.say_unlogged(found);
+        // What the end of the binlog should have brought has been told.
+        self.end_lost &= !is_end_known && !news.is_empty();
+        self.unlogged = self.to_be_told(news, gone, server, table).await?;
         Ok(())
+    }
+
+    /// What the next comparison tells of what is in the table, unless the binlog brings it before.
+    async fn to_be_told(
+        &self,
+        keys: HashSet<Key>,
+        gone: Vec<Key>,
+        server: &Server,
+        table: &mut Table,
+    ) -> Result<Option<Unlogged>, Ended> {
+        // A large transaction's keys take many megabytes: not kept when all came.
+        if keys.is_empty() && gone.is_empty() {
+            return Ok(None);
+        }
+        let few: Vec<Key> = if keys.len() > BATCH { Vec::new() } else { keys.iter().copied().collect() };
+        // Without them there are still the keys.
+        let rows = rows_with(&few, table).await.unwrap_or_default();
+        // Asked for behind the look: what the look saw stands before it.
+        let until = binlog_end(table.conn(), server).await?.at;
+        debug!(rows = keys.len(), %until, "the table has rows that the binlog did not bring yet");
+        Ok(Some(Unlogged { keys, rows, until, gone, is_behind_the_loss: self.end_lost }))
+    }
+
+    /// The server lost the end of a binlog file, perhaps.
+    pub(super) fn end_is_lost(&mut self) {
+        self.end_lost = true;
+        if let Some(unlogged) = &mut self.unlogged {
+            unlogged.is_behind_the_loss = false;
+        }
     }
 
     fn say_unlogged(&self, found: usize) {
@@ -109,7 +129,10 @@ impl Follower {
     /// more.
     pub(super) fn tell_unlogged(&mut self) -> bool {
         let certain = self.has_read_unlogged();
-        let Some(Unlogged { keys, mut rows, gone, .. }) = self.unlogged.take() else { return false };
+        let Some(Unlogged { keys, mut rows, gone, is_behind_the_loss, .. }) = self.unlogged.take() else {
+            return false;
+        };
+        self.end_lost &= !(certain && is_behind_the_loss);
         let mut missed: Vec<Key> = if certain { keys.into_iter().collect() } else { Vec::new() };
         missed.extend(gone);
         missed.retain(|key| self.keys.is_news(*key));
