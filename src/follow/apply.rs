@@ -63,10 +63,9 @@ impl Follower {
             }
             self.check_for_restart_of_keys(&commit, table).await?;
         }
-        // Before this one's own: what a transaction deletes itself was never there. Looks follow a statement at once, unless
-        // both have long been there: once caught up, a DELETE is hardly ever before them.
-        if commit.may_delete && self.catches_up {
-            self.looks.deleted();
+        // Before this one's own: what a transaction deletes itself was never there.
+        if commit.may_delete {
+            self.looks.deleted(tail.at());
         }
         self.xa_phase(&mut commit);
         // If the keys of its statements came, and not by a look, the whole transaction did: unless they are given out once

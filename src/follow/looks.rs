@@ -114,6 +114,8 @@ struct Waiting {
     seen: bool,
     /// The last look saw all of it.
     served: bool,
+    /// Where the binlog ended behind that look: what deletes rows behind this takes none unseen.
+    served_before: Option<FileOffset>,
     /// Its text does not say that it is about other things, such as an UPDATE.
     certain: bool,
 }
@@ -155,9 +157,10 @@ pub(super) struct Looks {
     told: VecDeque<(u64, Key)>,
     /// When the newest one that waits committed, in Unix milliseconds.
     committed_ms: u64,
-    /// One that may have had more rows than those of its keys waits no longer, but the look that saw it is not settled.
-    may_have_more: bool,
-    /// It may, and rows were deleted since.
+    /// The same for one that may have had more rows than those of its keys, and that waits no longer, while the look
+    /// that saw it is not settled.
+    served_before: Option<FileOffset>,
+    /// It may, and rows were deleted before that look.
     may_have_lost: bool,
 }
 
@@ -216,6 +219,7 @@ impl Looks {
             has_come,
             seen,
             served,
+            served_before: None,
             certain,
         });
     }
@@ -333,23 +337,40 @@ impl Looks {
         self.waiting.iter().any(|waiting| waiting.has_had_all() || waiting.is_complete())
     }
 
-    /// Keys that are looked for may have been told; `known` tells which, and `sighted` those that the last look saw.
-    pub(super) fn seen(&mut self, known: impl Fn(Key) -> bool, sighted: impl Fn(Key) -> bool) {
+    /// The binlog ended there behind the last look.
+    pub(super) fn stands_before(&mut self, until: &FileOffset) {
+        for waiting in self.waiting.iter_mut().filter(|waiting| waiting.served) {
+            waiting.served_before.get_or_insert_with(|| until.clone());
+        }
+    }
+
+    /// Keys that are looked for may have been told; `known` tells which, and `sighted` those that the last look saw, behind
+    /// which the binlog ended at `until`.
+    pub(super) fn seen(
+        &mut self,
+        known: impl Fn(Key) -> bool,
+        sighted: impl Fn(Key) -> bool,
+        until: Option<&FileOffset>,
+    ) {
         for waiting in &mut self.waiting {
             waiting.seen |= waiting.keys.iter().any(|key| known(*key));
             waiting.has_come |= waiting.keys.iter().all(|key| known(*key));
             waiting.served |=
                 waiting.has_come && waiting.seen && waiting.keys.iter().all(|key| sighted(*key));
         }
+        if let Some(until) = until {
+            self.stands_before(until);
+        }
         // One of them is enough to hold the position until that look is settled.
         let mut holds = false;
-        let (may_have_more, may_have_lost) = (&mut self.may_have_more, &mut self.may_have_lost);
+        let (served_before, may_have_lost) = (&mut self.served_before, &mut self.may_have_lost);
         self.waiting.retain(|waiting| {
             let stays = !(waiting.is_complete() && waiting.has_come && holds);
             holds |= stays && waiting.ours;
-            *may_have_more |= !stays && waiting.may_have_more;
-            *may_have_lost |= !stays && waiting.may_have_lost;
-
+            if !stays && waiting.may_have_more {
+                served_before.clone_from(&waiting.served_before);
+                *may_have_lost |= waiting.may_have_lost;
+            }
             stays
         });
     }
@@ -359,7 +380,7 @@ impl Looks {
     pub(super) fn settled(&mut self, known: impl Fn(Key) -> bool) -> Outcome {
         let mut outcome =
             Outcome { may_have_lost: std::mem::take(&mut self.may_have_lost), ..Outcome::default() };
-        self.may_have_more = false;
+        self.served_before = None;
         self.waiting.retain_mut(|waiting| {
             waiting.has_come |= waiting.keys.iter().all(|key| known(*key));
             let goes_on = !waiting.is_complete() && !waiting.has_had_all();
@@ -382,11 +403,14 @@ impl Looks {
         outcome
     }
 
-    /// Rows were deleted behind all that came so far.
-    pub(super) fn deleted(&mut self) {
-        self.may_have_lost |= self.may_have_more;
+    /// Rows were deleted behind all that came so far, by what ends at `at` in the binlog.
+    pub(super) fn deleted(&mut self, at: Option<&FileOffset>) {
+        // What the binlog did not have yet behind a look, that look did not miss.
+        let is_before = |until: &FileOffset| at.is_none_or(|at| until.reaches(at));
+        self.may_have_lost |= self.served_before.as_ref().is_some_and(is_before);
         for waiting in &mut self.waiting {
-            waiting.may_have_lost |= waiting.may_have_more;
+            waiting.may_have_lost |=
+                waiting.may_have_more && waiting.served_before.as_ref().is_none_or(is_before);
         }
     }
 
@@ -400,6 +424,7 @@ impl Looks {
         for waiting in &mut self.waiting {
             waiting.looks = waiting.looks.min(waiting.steps().len() - 1);
             waiting.served = false;
+            waiting.served_before = None;
         }
     }
 

@@ -149,8 +149,6 @@ pub struct Follower {
     unlogged: Option<Unlogged>,
     /// The feed has its history, and the position is known.
     begun: bool,
-    /// What the binlog brings was there before this connection.
-    catches_up: bool,
     /// The binlog has been read: from now on no problem ends the process.
     followed: bool,
     /// An event came since the last report.
@@ -229,7 +227,6 @@ impl Follower {
             end_lost: false,
             unlogged: None,
             begun: false,
-            catches_up: false,
             followed: false,
             heard: false,
             told_is_known: true,

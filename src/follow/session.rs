@@ -115,7 +115,6 @@ impl Follower {
             self.looks.look_again();
         }
         let mut caught_up = false;
-        self.catches_up = true;
         // Since when the binlog has been read up to `target`, and when the last look began that has been settled.
         let mut reached: Option<Instant> = None;
         let mut settled: Option<Instant> = None;
@@ -139,7 +138,6 @@ impl Follower {
             if reached.is_none() && tail.began().is_some() && tail.at().map_or(quiet, |at| at.reaches(target))
             {
                 reached = Some(Instant::now());
-                self.catches_up = false;
             }
             // What statements wrote before must have been looked for, too.
             if !caught_up && reached.is_some() && (self.has_looked() || settled >= reached) {

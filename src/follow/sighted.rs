@@ -118,6 +118,7 @@ impl Follower {
         }
         // Asked for behind the look: what the look saw stands before it.
         let until = binlog_end(table.conn(), server).await?.at;
+        self.looks.stands_before(&until);
         self.sighted = Some(Sighted { began, keys, rows, until, committed_ms, owed, in_doubt: false });
         Ok(())
     }
@@ -145,9 +146,9 @@ impl Follower {
     }
 
     fn named_were_seen(&mut self) {
-        let (keys, sighted) = (&self.keys, &self.sighted);
-        let sighted = |key| sighted.as_ref().is_some_and(|sighted| sighted.keys.binary_search(&key).is_ok());
-        self.looks.seen(|key| !keys.is_news(key), sighted);
+        let (keys, sighted) = (&self.keys, self.sighted.as_ref());
+        let has_seen = |key| sighted.is_some_and(|sighted| sighted.keys.binary_search(&key).is_ok());
+        self.looks.seen(|key| !keys.is_news(key), has_seen, sighted.map(|sighted| &sighted.until));
     }
 
     /// The table has been emptied: tells what the last look saw of it, as far as it had been read. The binlog has brought

@@ -13,7 +13,7 @@ fn one(key: Key) -> Wanted {
 
 /// A look on an idle server: the binlog has been read.
 fn look(looks: &mut Looks, known: impl Fn(Key) -> bool) -> Outcome {
-    looks.seen(&known, |_| false);
+    looks.seen(&known, |_| false, None);
     looks.looked(Instant::now());
     looks.settled(known)
 }
@@ -119,7 +119,7 @@ async fn what_was_told_by_its_key_is_complete_with_the_look_behind() {
     looks.ask(Reread::Statement, one(7), Expected::Nothing, at(4), 1000);
     tokio::time::advance(Duration::from_millis(2)).await;
     looks.looked_by_key(Instant::now());
-    looks.seen(|key| key == 7, |_| false);
+    looks.seen(|key| key == 7, |_| false, None);
     assert!(looks.due(true).is_none() && !looks.has_looked_for_all() && !looks.is_to_settle());
     assert!(looks.due(false).is_some_and(|due| due <= Instant::now() + APART_OURS));
     looks.looked(Instant::now());
@@ -134,7 +134,7 @@ async fn one_whose_keys_the_last_look_saw_waits_for_nothing_but_holds_the_positi
     looks.ask(Reread::Statement, one(7), Expected::Nothing, at(4), 1000);
     looks.ask(Reread::Statement, one(8), Expected::Nothing, at(8), 1000);
     looks.looked(Instant::now());
-    looks.seen(|key| key < 9, |key| key < 9);
+    looks.seen(|key| key < 9, |key| key < 9, None);
     assert_eq!(looks.waiting.len(), 1);
     assert_eq!(looks.hold().map(|(position, _)| position.at.offset), Some(4));
     assert!(!looks.give_up(), "that look has both");
@@ -146,34 +146,37 @@ async fn a_statement_of_one_row_is_whole_when_that_was_told() {
         let mut looks = Looks::default();
         let wanted = Wanted { may_have_more, ..one(7) };
         looks.ask(Reread::Statement, wanted, Expected::Nothing, at(4), 1000);
-        looks.seen(|_| true, |_| false);
+        looks.seen(|_| true, |_| false, None);
         assert_eq!(looks.give_up(), may_have_more, "no look saw what else there may be");
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_has_more_rows_may_lose_some_until_the_look_that_saw_it_is_settled() {
+async fn what_has_more_rows_may_lose_some_by_what_stands_before_the_look_that_saw_it() {
     let several = |key| Wanted { may_have_more: true, ..one(key) };
+    let place = |offset| at(offset).at;
     let mut looks = Looks::default();
     looks.ask(Reread::Statement, one(6), Expected::Nothing, at(2), 1000);
-    looks.deleted();
-    assert_eq!(look(&mut looks, |_| true), Outcome::default());
-    for deleted_before_it_was_seen in [true, false] {
+    looks.deleted(Some(&place(3)));
+    assert_eq!(look(&mut looks, |_| true), Outcome::default(), "it had one row alone");
+    for (deleted_at, may_have_lost) in [(place(9), true), (place(20), true), (place(21), false)] {
         looks.ask(Reread::Statement, one(7), Expected::Nothing, at(4), 1000);
         looks.ask(Reread::Statement, several(8), Expected::Nothing, at(6), 1000);
-        if deleted_before_it_was_seen {
-            looks.deleted();
+        if deleted_at == place(9) {
+            looks.deleted(Some(&deleted_at));
         }
         looks.looked(Instant::now());
-        looks.seen(|_| true, |_| true);
+        looks.seen(|_| true, |_| true, Some(&place(20)));
         assert_eq!(looks.waiting.len(), 1, "the first one holds for both");
-        looks.deleted();
-        assert!(looks.settled(|_| true).may_have_lost);
-        looks.deleted();
+        if deleted_at != place(9) {
+            looks.deleted(Some(&deleted_at));
+        }
+        assert_eq!(looks.settled(|_| true).may_have_lost, may_have_lost, "{deleted_at}");
+        looks.deleted(None);
         assert_eq!(looks.settled(|_| true), Outcome::default(), "it is said once");
     }
     looks.ask(Reread::Statement, several(9), Expected::Nothing, at(6), 1000);
-    looks.deleted();
+    looks.deleted(Some(&place(30)));
     assert!(looks.give_up());
 }
 
@@ -207,7 +210,7 @@ async fn those_that_wait_are_bounded_and_the_oldest_holds_for_all() {
     }
     assert_eq!((looks.waiting.len(), looks.least_key()), (WAITING, Some(0)));
     assert_eq!(looks.hold().map(|(position, _)| position.at.offset), Some(0));
-    looks.seen(|_| true, |_| true);
+    looks.seen(|_| true, |_| true, None);
     looks.looked(Instant::now());
     looks.settled(|_| true);
     assert!(looks.hold().is_some(), "for those that are forgotten it is looked to the end");
