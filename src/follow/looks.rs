@@ -116,6 +116,8 @@ struct Waiting {
     served: bool,
     /// Where the binlog ended behind that look: what deletes rows behind this takes none unseen.
     served_before: Option<FileOffset>,
+    /// All of it has been told, for what can be known, whatever becomes of the last look.
+    is_whole: bool,
     /// Its text does not say that it is about other things, such as an UPDATE.
     certain: bool,
 }
@@ -190,7 +192,7 @@ impl Looks {
             first.certain |= second.certain;
             first.may_have_more |= second.may_have_more;
             first.may_have_lost |= second.may_have_lost;
-            first.are_all_keys = false;
+            (first.are_all_keys, first.is_whole, first.served_before) = (false, false, None);
             first.expected = first.expected.max(Expected::Perhaps);
         }
         let commit = self.commits;
@@ -220,6 +222,7 @@ impl Looks {
             seen,
             served,
             served_before: None,
+            is_whole: false,
             certain,
         });
     }
@@ -380,9 +383,9 @@ impl Looks {
     pub(super) fn settled(&mut self, known: impl Fn(Key) -> bool) -> Outcome {
         let mut outcome =
             Outcome { may_have_lost: std::mem::take(&mut self.may_have_lost), ..Outcome::default() };
+        self.told_all_seen(&known);
         self.served_before = None;
         self.waiting.retain_mut(|waiting| {
-            waiting.has_come |= waiting.keys.iter().all(|key| known(*key));
             let goes_on = !waiting.is_complete() && !waiting.has_had_all();
             outcome.in_doubt |= waiting.certain && !waiting.keys.iter().any(|key| known(*key)) && !goes_on;
             // Rows that are not there were deleted again.
@@ -401,6 +404,16 @@ impl Looks {
         });
         self.forget_told();
         outcome
+    }
+
+    /// What the last look saw has been told; `known` tells the keys that came.
+    pub(super) fn told_all_seen(&mut self, known: impl Fn(Key) -> bool) {
+        for waiting in &mut self.waiting {
+            waiting.has_come |= waiting.keys.iter().all(|key| known(*key));
+            // What was found is probably its own, and a server does not show it so late.
+            let is_found = waiting.found && waiting.looks + 1 >= AFTER_OURS.len();
+            waiting.is_whole |= waiting.has_come && (waiting.served || is_found);
+        }
     }
 
     /// Rows were deleted behind all that came so far, by what ends at `at` in the binlog.
@@ -423,8 +436,10 @@ impl Looks {
     pub(super) fn look_again(&mut self) {
         for waiting in &mut self.waiting {
             waiting.looks = waiting.looks.min(waiting.steps().len() - 1);
-            waiting.served = false;
-            waiting.served_before = None;
+            if !waiting.is_whole {
+                waiting.served = false;
+                waiting.served_before = None;
+            }
         }
     }
 
@@ -479,7 +494,9 @@ impl Looks {
     /// The table is another one now: nothing will be found any more. Whether one that inserted rows, for what can be
     /// known, waited in vain.
     pub(super) fn give_up(&mut self) -> bool {
-        let is_whole = |waiting: &Waiting| waiting.has_come && (waiting.served || waiting.are_all_keys);
+        let is_whole = |waiting: &Waiting| {
+            waiting.is_whole || waiting.has_come && (waiting.served || waiting.are_all_keys)
+        };
         let in_vain =
             self.may_have_lost() || self.waiting.iter().any(|waiting| waiting.certain && !is_whole(waiting));
         *self = Looks { last: self.last, far_from: self.far_from, ..Looks::default() };

@@ -109,6 +109,7 @@ impl Follower {
         self.looks.looked(began);
         debug!(rows = keys.len(), "looked at the table");
         if keys.is_empty() && owed == 0 && !self.looks.is_to_settle() {
+            self.looks.told_all_seen(|key| !self.keys.is_news(key));
             return Ok(());
         }
         let mut rows = HashMap::new();

@@ -152,6 +152,38 @@ async fn a_statement_of_one_row_is_whole_when_that_was_told() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_was_told_whole_stays_so_whatever_becomes_of_the_next_look() {
+    for is_settled in [true, false] {
+        let mut looks = Looks::default();
+        looks.ask(Reread::Altered, one(7), Expected::Perhaps, at(4), 1000);
+        if is_settled {
+            look(&mut looks, |_| true);
+        }
+        looks.seen(|_| true, |_| false, None);
+        looks.looked(Instant::now());
+        looks.look_again(); // of the next table, for instance
+        assert_eq!(looks.give_up(), !is_settled);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_found_for_unknown_keys_is_all_when_a_server_would_have_shown_more() {
+    for (is_found, looked_for, is_in_vain) in [(true, 300, false), (true, 120, true), (false, 300, true)] {
+        let mut looks = Looks::default();
+        looks.ask(Reread::Statement, Wanted::default(), Expected::Rows, at(4), 1000);
+        let start = Instant::now();
+        while start.elapsed() < Duration::from_millis(looked_for) {
+            tokio::time::sleep_until(looks.due(false).unwrap()).await;
+            look(&mut looks, |_| true);
+            if is_found {
+                looks.found([9].into_iter());
+            }
+        }
+        assert_eq!(looks.give_up(), is_in_vain, "found: {is_found}, for {looked_for} ms");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_has_more_rows_may_lose_some_by_what_stands_before_the_look_that_saw_it() {
     let several = |key| Wanted { may_have_more: true, ..one(key) };
     let place = |offset| at(offset).at;
