@@ -422,8 +422,8 @@ impl Looks {
         let is_before = |until: &FileOffset| at.is_none_or(|at| until.reaches(at));
         self.may_have_lost |= self.served_before.as_ref().is_some_and(is_before);
         for waiting in &mut self.waiting {
-            waiting.may_have_lost |=
-                waiting.may_have_more && waiting.served_before.as_ref().is_none_or(is_before);
+            let is_open = waiting.may_have_more && !waiting.is_whole;
+            waiting.may_have_lost |= is_open && waiting.served_before.as_ref().is_none_or(is_before);
         }
     }
 
@@ -440,6 +440,13 @@ impl Looks {
                 waiting.served = false;
                 waiting.served_before = None;
             }
+        }
+        if self.served_before.take().is_some()
+            && let Some(holding) = self.waiting.iter_mut().find(|waiting| waiting.ours)
+        {
+            // The next look for this one is to see those that it held for.
+            (holding.may_have_more, holding.are_all_keys, holding.is_whole) = (true, false, false);
+            (holding.served, holding.served_before) = (false, None);
         }
     }
 

@@ -40,9 +40,11 @@ impl Follower {
 
     /// Rows in key order become the feed's history.
     async fn seed(&mut self, rows: Vec<EncodedRow>, table: &mut Table) -> Result<(), Ended> {
+        // What it shows by now of an empty table is not older.
         let older = match rows.first() {
             Some(first) => Some(first.key - 1),
-            None => table.greatest_key().await?, // no history is wanted, or the table is empty
+            None if self.settings.history == 0 => table.greatest_key().await?,
+            None => None,
         };
         if let Some(through) = older {
             self.keys.set_older_through(through);

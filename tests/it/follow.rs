@@ -13,6 +13,8 @@ use crate::{
 
 const ROWS: usize = 10_000;
 const CLIENTS_OF_A_KIND: usize = 20;
+/// The first row is the earliest for a client, too, that was let in behind the last.
+const HISTORY: [&str; 2] = ["--history", "20000"];
 
 /// Inserts the row that clients stop at, and returns its key.
 async fn insert_last(conn: &mut Conn) -> i64 {
@@ -87,7 +89,7 @@ fn difference(got: &[i64], expected: &[i64]) -> String {
 async fn every_committed_row_arrives_once_in_commit_order() {
     for server in servers::all().await {
         let database = busy_database(server, "storm").await;
-        let doorcast = Doorcast::start(&database.url(), &[]).await;
+        let doorcast = Doorcast::start(&database.url(), &HISTORY).await;
         let readers = readers(&doorcast);
         let load = Load::start(server.root_url(&database.name), ROWS);
         load.allow(ROWS);
@@ -102,7 +104,7 @@ async fn every_row_arrives_once_though_doorcast_is_killed_twenty_times() {
     const KILLS: usize = 20;
     for server in servers::all().await {
         let database = busy_database(server, "kills").await;
-        let mut doorcast = Doorcast::start(&database.url(), &[]).await;
+        let mut doorcast = Doorcast::start(&database.url(), &HISTORY).await;
         let readers = readers(&doorcast);
         let mut load = Load::start(server.root_url(&database.name), ROWS);
         let mut random = fastrand::Rng::with_seed(20);

@@ -210,6 +210,18 @@ async fn what_has_more_rows_may_lose_some_by_what_stands_before_the_look_that_sa
     looks.ask(Reread::Statement, several(9), Expected::Nothing, at(6), 1000);
     looks.deleted(Some(&place(30)));
     assert!(looks.give_up());
+    // That look was in vain.
+    for deleted in [true, false] {
+        looks.ask(Reread::Statement, one(7), Expected::Nothing, at(4), 1000);
+        looks.ask(Reread::Statement, several(8), Expected::Nothing, at(6), 1000);
+        looks.looked(Instant::now());
+        looks.seen(|_| true, |_| true, Some(&place(20)));
+        looks.look_again();
+        if deleted {
+            looks.deleted(Some(&place(30)));
+        }
+        assert_eq!(look(&mut looks, |_| true).may_have_lost, deleted);
+    }
 }
 
 #[tokio::test(start_paused = true)]
