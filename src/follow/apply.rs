@@ -73,12 +73,14 @@ impl Follower {
         let mut known =
             !commit.insert_ids.is_empty() && commit.insert_ids.iter().all(|key| !self.keys.is_news(*key));
         let read_ahead = commit.insert_ids.iter().any(|key| self.ahead.keys.contains(key));
-        if known && !read_ahead {
+        let came_before = |key: &Key| !self.keys.is_news(*key) && !self.ahead.keys.contains(key);
+        let again: Vec<Key> = commit.insert_ids.iter().copied().filter(came_before).collect();
+        if !again.is_empty() {
             if self.is_another_table_by_now(table).await? {
                 self.begin_epoch(GIVEN_OUT_AGAIN);
                 known = false;
             } else {
-                known = !self.forget_given_out_again(&commit.insert_ids, false, table).await?;
+                known &= !self.forget_given_out_again(&again, false, table).await?;
             }
         }
         let mut told = known && !read_ahead && commit.expected == Expected::Nothing;

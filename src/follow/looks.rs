@@ -33,6 +33,9 @@ const AFTER_OURS: [Duration; 8] = [
     Duration::from_millis(1000),
 ];
 
+/// With this one of them, 0.3 s after a commit, a server has shown it, if it shows anything that came behind it.
+const SHOWN: usize = 6;
+
 /// The same while a key that a transaction certainly wrote has not come: a server with semi-synchronous replication shows a
 /// commit when a replica has it, or after 10 s by default (`rpl_semi_sync_source_timeout`).
 const UNTIL_SHOWN: [Duration; 10] = {
@@ -118,6 +121,10 @@ struct Waiting {
     served_before: Option<FileOffset>,
     /// All of it has been told, for what can be known, whatever becomes of the last look.
     is_whole: bool,
+    /// It may have rows far below those of known keys: a look must leave out nothing that may be news.
+    wants_all: bool,
+    /// Others wait in it whose keys are not known any more: no look is certain to see those.
+    stands_for_others: bool,
     /// Its text does not say that it is about other things, such as an UPDATE.
     certain: bool,
 }
@@ -159,11 +166,8 @@ pub(super) struct Looks {
     told: VecDeque<(u64, Key)>,
     /// When the newest one that waits committed, in Unix milliseconds.
     committed_ms: u64,
-    /// The same for one that may have had more rows than those of its keys, and that waits no longer, while the look
-    /// that saw it is not settled.
-    served_before: Option<FileOffset>,
-    /// It may, and rows were deleted before that look.
-    may_have_lost: bool,
+    /// The last look left out nothing that may be news.
+    saw_all: bool,
 }
 
 impl Looks {
@@ -193,6 +197,8 @@ impl Looks {
             first.may_have_more |= second.may_have_more;
             first.may_have_lost |= second.may_have_lost;
             (first.are_all_keys, first.is_whole, first.served_before) = (false, false, None);
+            (first.seen, first.served, first.stands_for_others) = (false, false, true);
+            first.wants_all = true;
             first.expected = first.expected.max(Expected::Perhaps);
         }
         let commit = self.commits;
@@ -204,6 +210,9 @@ impl Looks {
             && !may_have_more
             && why != Reread::XaCommit
             && expected == Expected::Nothing;
+        // The rows of one event stand together.
+        let is_image = matches!(why, Reread::Altered | Reread::Layout | Reread::Image);
+        let wants_all = !has_keys || expected != Expected::Nothing && !is_image;
         let keys = keys.into_iter().take(KEYS).collect();
         self.waiting.push_back(Waiting {
             commit,
@@ -223,6 +232,8 @@ impl Looks {
             served,
             served_before: None,
             is_whole: false,
+            wants_all,
+            stands_for_others: false,
             certain,
         });
     }
@@ -269,16 +280,18 @@ impl Looks {
         Some(self.last.map_or(next, |last| next.max(last + apart)))
     }
 
-    /// How far a look at `now` must reach: to all that may be news if it is the last one for a transaction that
+    /// How far a look at `now` must reach: to all that may be news if it is one of the last two for a transaction that
     /// inserted rows, for what can be known.
     pub(super) fn reach(&self, now: Instant) -> Reach {
         if self.far_from.is_some_and(|far| now < far) {
             return Reach::Most;
         }
-        let last =
-            |waiting: &&Waiting| waiting.steps().last().is_some_and(|wait| waiting.arrived + *wait <= now);
+        let is_due = |waiting: &&Waiting| {
+            let last = waiting.steps().last().is_some_and(|wait| waiting.arrived + *wait <= now);
+            last || waiting.wants_all_now(now)
+        };
         let reach = |waiting: &Waiting| if waiting.certain { Reach::All } else { Reach::Near };
-        self.waiting.iter().filter(last).map(reach).max().unwrap_or(Reach::Most)
+        self.waiting.iter().filter(is_due).map(reach).max().unwrap_or(Reach::Most)
     }
 
     /// The keys that are looked for: of each transaction at least one is its own.
@@ -295,6 +308,11 @@ impl Looks {
     /// The least key that is looked for.
     pub(super) fn least_key(&self) -> Option<Key> {
         self.keys().min()
+    }
+
+    /// Whether a look at all that may be news tells of a transaction what no other does.
+    pub(super) fn wants_all(&self) -> bool {
+        self.waiting.iter().any(|waiting| waiting.wants_all && !waiting.is_whole)
     }
 
     /// Rows with these keys were found that the binlog may not bring.
@@ -317,9 +335,10 @@ impl Looks {
         }
     }
 
-    /// A look that began at `began` has been made.
-    pub(super) fn looked(&mut self, began: Instant) {
+    /// A look that began at `began` has been made; `saw_all` if it left out nothing that may be news.
+    pub(super) fn looked(&mut self, began: Instant, saw_all: bool) {
         self.last = Some(began);
+        self.saw_all = saw_all;
         let far = self.reach(began) > Reach::Most;
         if far {
             let now = Instant::now();
@@ -337,11 +356,14 @@ impl Looks {
 
     /// Whether nothing more is to be seen of a transaction, but the last look is to be settled.
     pub(super) fn is_to_settle(&self) -> bool {
-        self.waiting.iter().any(|waiting| waiting.has_had_all() || waiting.is_complete())
+        let becomes_whole = |waiting: &Waiting| !waiting.is_whole && waiting.is_whole_with(self.saw_all);
+        let is_to_settle =
+            |waiting: &Waiting| waiting.has_had_all() || waiting.is_complete() || becomes_whole(waiting);
+        self.waiting.iter().any(is_to_settle)
     }
 
     /// The binlog ended there behind the last look.
-    pub(super) fn stands_before(&mut self, until: &FileOffset) {
+    pub(super) fn served_before(&mut self, until: &FileOffset) {
         for waiting in self.waiting.iter_mut().filter(|waiting| waiting.served) {
             waiting.served_before.get_or_insert_with(|| until.clone());
         }
@@ -356,24 +378,19 @@ impl Looks {
         until: Option<&FileOffset>,
     ) {
         for waiting in &mut self.waiting {
-            waiting.seen |= waiting.keys.iter().any(|key| known(*key));
+            waiting.seen |= !waiting.stands_for_others && waiting.keys.iter().any(|key| known(*key));
             waiting.has_come |= waiting.keys.iter().all(|key| known(*key));
             waiting.served |=
                 waiting.has_come && waiting.seen && waiting.keys.iter().all(|key| sighted(*key));
         }
         if let Some(until) = until {
-            self.stands_before(until);
+            self.served_before(until);
         }
         // One of them is enough to hold the position until that look is settled.
         let mut holds = false;
-        let (served_before, may_have_lost) = (&mut self.served_before, &mut self.may_have_lost);
         self.waiting.retain(|waiting| {
-            let stays = !(waiting.is_complete() && waiting.has_come && holds);
+            let stays = waiting.may_have_more || !(waiting.is_complete() && waiting.has_come && holds);
             holds |= stays && waiting.ours;
-            if !stays && waiting.may_have_more {
-                served_before.clone_from(&waiting.served_before);
-                *may_have_lost |= waiting.may_have_lost;
-            }
             stays
         });
     }
@@ -381,10 +398,8 @@ impl Looks {
     /// The binlog has been read to where it ended behind the last look, and what the look saw has been told; `known`
     /// tells the keys that came.
     pub(super) fn settled(&mut self, known: impl Fn(Key) -> bool) -> Outcome {
-        let mut outcome =
-            Outcome { may_have_lost: std::mem::take(&mut self.may_have_lost), ..Outcome::default() };
+        let mut outcome = Outcome::default();
         self.told_all_seen(&known);
-        self.served_before = None;
         self.waiting.retain_mut(|waiting| {
             let goes_on = !waiting.is_complete() && !waiting.has_had_all();
             outcome.in_doubt |= waiting.certain && !waiting.keys.iter().any(|key| known(*key)) && !goes_on;
@@ -410,9 +425,7 @@ impl Looks {
     pub(super) fn told_all_seen(&mut self, known: impl Fn(Key) -> bool) {
         for waiting in &mut self.waiting {
             waiting.has_come |= waiting.keys.iter().all(|key| known(*key));
-            // What was found is probably its own, and a server does not show it so late.
-            let is_found = waiting.found && waiting.looks + 1 >= AFTER_OURS.len();
-            waiting.is_whole |= waiting.has_come && (waiting.served || is_found);
+            waiting.is_whole |= waiting.is_whole_with(self.saw_all);
         }
     }
 
@@ -420,7 +433,6 @@ impl Looks {
     pub(super) fn deleted(&mut self, at: Option<&FileOffset>) {
         // What the binlog did not have yet behind a look, that look did not miss.
         let is_before = |until: &FileOffset| at.is_none_or(|at| until.reaches(at));
-        self.may_have_lost |= self.served_before.as_ref().is_some_and(is_before);
         for waiting in &mut self.waiting {
             let is_open = waiting.may_have_more && !waiting.is_whole;
             waiting.may_have_lost |= is_open && waiting.served_before.as_ref().is_none_or(is_before);
@@ -429,7 +441,7 @@ impl Looks {
 
     /// Whether rows of some may have been deleted before a look could see them.
     pub(super) fn may_have_lost(&self) -> bool {
-        self.may_have_lost || self.waiting.iter().any(|waiting| waiting.may_have_lost)
+        self.waiting.iter().any(|waiting| waiting.may_have_lost)
     }
 
     /// The last look will not be settled: those for which it was the last one get another.
@@ -440,13 +452,6 @@ impl Looks {
                 waiting.served = false;
                 waiting.served_before = None;
             }
-        }
-        if self.served_before.take().is_some()
-            && let Some(holding) = self.waiting.iter_mut().find(|waiting| waiting.ours)
-        {
-            // The next look for this one is to see those that it held for.
-            (holding.may_have_more, holding.are_all_keys, holding.is_whole) = (true, false, false);
-            (holding.served, holding.served_before) = (false, None);
         }
     }
 
@@ -501,11 +506,9 @@ impl Looks {
     /// The table is another one now: nothing will be found any more. Whether one that inserted rows, for what can be
     /// known, waited in vain.
     pub(super) fn give_up(&mut self) -> bool {
-        let is_whole = |waiting: &Waiting| {
-            waiting.is_whole || waiting.has_come && (waiting.served || waiting.are_all_keys)
-        };
+        let is_told = |waiting: &Waiting| waiting.is_whole || waiting.has_come && waiting.are_all_keys;
         let in_vain =
-            self.may_have_lost() || self.waiting.iter().any(|waiting| waiting.certain && !is_whole(waiting));
+            self.may_have_lost() || self.waiting.iter().any(|waiting| waiting.certain && !is_told(waiting));
         *self = Looks { last: self.last, far_from: self.far_from, ..Looks::default() };
         in_vain
     }
@@ -530,6 +533,19 @@ impl Waiting {
     /// Whether all of it has been seen. What has other rows beside those of known keys is looked for to the end.
     fn is_complete(&self) -> bool {
         self.served && self.expected == Expected::Nothing
+    }
+
+    /// Whether all of it has been told with what the last look saw, which `saw_all` that may be news or not.
+    fn is_whole_with(&self, saw_all: bool) -> bool {
+        // What was found is probably its own, and a server does not show it so late.
+        let is_found = self.found && self.looks > SHOWN;
+        self.has_come && (self.served || is_found) && (saw_all || !self.wants_all)
+    }
+
+    /// Whether a look at all that may be news would tell that all of it has been told.
+    fn wants_all_now(&self, now: Instant) -> bool {
+        let is_shown = AFTER_OURS.get(SHOWN).is_some_and(|wait| self.arrived + *wait <= now);
+        self.ours && self.certain && self.wants_all && !self.is_whole && is_shown
     }
 
     /// How many of its looks were due at `now`.

@@ -105,11 +105,12 @@ impl Follower {
     ) -> Result<(), Ended> {
         self.status.table_reads.add(1);
         let committed_ms = self.looks.committed_ms();
+        let least = |ranges: &[(Key, Key)]| ranges.first().map(|(first, _)| *first);
+        let saw_all = self.looks.wants_all() && least(&ranges) <= least(&self.keys.all_news());
         let mut keys = self.news_in(ranges, table).await?;
-        self.looks.looked(began);
+        self.looks.looked(began, saw_all);
         debug!(rows = keys.len(), "looked at the table");
         if keys.is_empty() && owed == 0 && !self.looks.is_to_settle() {
-            self.looks.told_all_seen(|key| !self.keys.is_news(key));
             return Ok(());
         }
         let mut rows = HashMap::new();
@@ -119,7 +120,7 @@ impl Follower {
         }
         // Asked for behind the look: what the look saw stands before it.
         let until = binlog_end(table.conn(), server).await?.at;
-        self.looks.stands_before(&until);
+        self.looks.served_before(&until);
         self.sighted = Some(Sighted { began, keys, rows, until, committed_ms, owed, in_doubt: false });
         Ok(())
     }
@@ -171,7 +172,11 @@ impl Follower {
         if rest.len() < news.len() {
             self.looks.look_again(); // in vain: they had not been read
         }
+        let are_all = rest.len() == news.len();
         let found = self.tell(rest, Some(committed_ms)).await;
+        if are_all {
+            self.looks.told_all_seen(|key| !self.keys.is_news(key));
+        }
         self.transactions_are_missing(owed.saturating_sub(found));
     }
 

@@ -75,7 +75,10 @@ impl Follower {
             for key in unlogged {
                 match self.unlogged.as_ref().and_then(|unlogged| unlogged.rows.get(&key)) {
                     Some(row) => rows.push(row.clone()),
-                    None => rows.extend(table.rows_between(key - 1, key, 1).await?),
+                    None => match table.rows_between(key - 1, key, 1).await?.pop() {
+                        Some(row) => rows.push(row),
+                        None => gone.push(key),
+                    },
                 }
             }
             let found = self.tell_ahead(rows, server, table, None).await?;

@@ -1,6 +1,6 @@
 //! What `scripts/faults` found, each reduced to the least that shows it.
 
-use std::fs::File;
+use std::{fs::File, time::Duration};
 
 use doorcast::checkpoint::CheckpointFile;
 use mysql_async::prelude::Queryable;
@@ -473,6 +473,65 @@ async fn follows_again(scene: &Scene) {
         while scene.doorcast.log().matches("\"following\"").count() < 2 {
             tokio::task::yield_now().await;
         }
+    })
+    .await;
+}
+
+/// They are too many to be kept, and read one by one.
+#[tokio::test]
+async fn rows_without_binlog_that_go_while_they_are_read_are_said_to_be_missing() {
+    each_kind(async |kind| {
+        let mut scene = Scene::start(kind, &[], &[]).await;
+        scene.sql(&[&swipe(1)]).await;
+        scene.read(1).await;
+        assert!(scene.doorcast.stop().await.success());
+        let rows = format!("{}{}", swipe(7), ", (7, '00A1', '20261120 071500', 'Y')".repeat(4999));
+        scene
+            .sql(&["SET sql_log_bin=0", &rows, &rows, &rows, &rows, &rows, &rows, "SET sql_log_bin=1"])
+            .await;
+        scene.doorcast.start_again().await;
+        scene.doorcast.logged("following").await;
+        tokio::time::sleep(Duration::from_millis(700)).await; // right at any moment
+        scene.sql(&["TRUNCATE vdooropen", &swipe(4)]).await;
+        let (doors, has_gap) = until_door_4(&scene).await;
+        assert!(doors.len() == 30_001 || has_gap, "{kind}: {}", doors.len());
+    })
+    .await;
+}
+
+/// Looks read what is near the greatest key; the last one, a second later, reads all that may be news.
+#[tokio::test]
+async fn a_row_far_below_one_that_was_found_is_told_or_said_to_be_missing() {
+    each_kind(async |kind| {
+        let mut scene = Scene::start(kind, &[], &[]).await;
+        let row = |key: u32, door: u32| format!("({key}, {door}, '00A1', '20261120 071500', 'Y')");
+        let insert = |rows: &str| format!("INSERT INTO vdooropen VALUES {rows}");
+        scene.sql(&[&swipe(1), &insert(&row(5000, 2))]).await;
+        scene.read(2).await;
+        let two = insert(&format!("{}, {}", row(5, 5), row(5001, 6)));
+        scene.sql(&["SET SESSION binlog_format=STATEMENT", &two]).await;
+        scene.read(3).await;
+        tokio::time::sleep(Duration::from_millis(500)).await; // right at any moment
+        scene.sql(&["TRUNCATE vdooropen", "SET SESSION binlog_format=ROW", &swipe(4)]).await;
+        let (doors, has_gap) = until_door_4(&scene).await;
+        assert!(doors.contains(&5) || has_gap, "{kind}: {doors:?}");
+    })
+    .await;
+}
+
+/// They are in one transaction.
+#[tokio::test]
+async fn a_key_that_is_given_out_again_beside_a_new_one_is_told() {
+    each_kind(async |kind| {
+        let mut scene = Scene::start(kind, &[], &[]).await;
+        scene.sql(&[&swipe(1), &swipe(2), &swipe(3)]).await;
+        scene.read(3).await;
+        scene.sql(&["DELETE FROM vdooropen WHERE vid = 3", "ALTER TABLE vdooropen AUTO_INCREMENT = 3"]).await;
+        scene.sql(&["SET SESSION binlog_format=STATEMENT", "BEGIN", &swipe(7), &swipe(8), "COMMIT"]).await;
+        scene.read(5).await;
+        scene.sql(&["SET SESSION binlog_format=ROW", &swipe(4)]).await;
+        let (doors, _) = until_door_4(&scene).await;
+        assert!(doors.ends_with(&[7, 8, 4]), "{kind}: {doors:?}");
     })
     .await;
 }
