@@ -5,6 +5,8 @@
 //! Meanwhile a restart must go on from before it. What a look says is certain only when the binlog has been read to
 //! where it ended behind the look: see [`Looks::settled`]. Does no I/O and publishes nothing.
 
+mod waiting;
+
 use std::{
     collections::{HashSet, VecDeque},
     time::Duration,
@@ -12,6 +14,7 @@ use std::{
 
 use tokio::time::Instant;
 
+use self::waiting::Waiting;
 use crate::{
     id::Key,
     tail::{
@@ -19,37 +22,6 @@ use crate::{
         position::{FileOffset, Position},
     },
 };
-
-/// Looks after a transaction that has written to the table, from its arrival on. Close to one another for a tenth of a
-/// second: a row that a server shows so late is told no much later.
-const AFTER_OURS: [Duration; 8] = [
-    Duration::from_millis(1),
-    Duration::from_millis(6),
-    Duration::from_millis(15),
-    Duration::from_millis(35),
-    Duration::from_millis(70),
-    Duration::from_millis(120),
-    Duration::from_millis(300),
-    Duration::from_millis(1000),
-];
-
-/// With this one of them, 0.3 s after a commit, a server has shown it, if it shows anything that came behind it.
-const SHOWN: usize = 6;
-
-/// The same while a key that a transaction certainly wrote has not come: a server with semi-synchronous replication shows a
-/// commit when a replica has it, or after 10 s by default (`rpl_semi_sync_source_timeout`).
-const UNTIL_SHOWN: [Duration; 10] = {
-    let mut looks = [Duration::ZERO; 10];
-    let (ours, later) = looks.split_at_mut(AFTER_OURS.len());
-    ours.copy_from_slice(&AFTER_OURS);
-    later.copy_from_slice(&[Duration::from_secs(3), Duration::from_secs(12)]);
-    looks
-};
-
-/// Looks after one that does not name the table, but may have written to it through a trigger, a function
-/// or a view. The last is for one that very many rows overtook, and serves all that came before.
-const AFTER_OTHERS: [Duration; 3] =
-    [Duration::from_millis(5), Duration::from_millis(80), Duration::from_millis(1000)];
 
 /// At least so long between two looks, however many transactions ask for them.
 const APART_OURS: Duration = Duration::from_millis(5);
@@ -83,50 +55,6 @@ pub(super) struct Wanted {
     pub(super) are_certain: bool,
     /// It may have inserted others.
     pub(super) may_have_more: bool,
-}
-
-/// A transaction whose rows the table must tell.
-#[derive(Debug)]
-struct Waiting {
-    /// Its number, see [`Looks::commits`].
-    commit: u64,
-    /// Where a restart must begin to meet it again.
-    before: Position,
-    arrived: Instant,
-    /// Looks made.
-    looks: usize,
-    /// Keys of which at least one is its own, when that is known.
-    keys: Vec<Key>,
-    /// There were rows under all of them.
-    are_keys_certain: bool,
-    /// Each row that it wrote has one of them.
-    are_all_keys: bool,
-    /// It may have rows beside those, of which a look that comes too late sees nothing.
-    may_have_more: bool,
-    /// It may, and rows were deleted since it came.
-    may_have_lost: bool,
-    /// Whether it names the table.
-    ours: bool,
-    /// What it wrote of which no key is known.
-    expected: Expected,
-    /// Rows were found since it came whose keys nobody had named, perhaps its own.
-    found: bool,
-    /// All of its keys came.
-    has_come: bool,
-    /// One of its keys was told, so the next look sees all of it.
-    seen: bool,
-    /// The last look saw all of it.
-    served: bool,
-    /// Where the binlog ended behind that look: what deletes rows behind this takes none unseen.
-    served_before: Option<FileOffset>,
-    /// All of it has been told, for what can be known, whatever becomes of the last look.
-    is_whole: bool,
-    /// It may have rows far below those of known keys: a look must leave out nothing that may be news.
-    wants_all: bool,
-    /// Others wait in it whose keys are not known any more: no look is certain to see those.
-    stands_for_others: bool,
-    /// Its text does not say that it is about other things, such as an UPDATE.
-    certain: bool,
 }
 
 /// How far a look goes below the greatest key.
@@ -299,9 +227,9 @@ impl Looks {
         self.waiting.iter().flat_map(|waiting| &waiting.keys).copied()
     }
 
-    /// The same but for transactions of which only the last look is left.
+    /// The same but for transactions whose keys all came, or of which only the last look is left.
     pub(super) fn open_keys(&self) -> impl Iterator<Item = Key> {
-        let open = self.waiting.iter().filter(|waiting| !waiting.wants_last());
+        let open = self.waiting.iter().filter(|waiting| !waiting.has_come && !waiting.wants_last());
         open.flat_map(|waiting| &waiting.keys).copied()
     }
 
@@ -511,63 +439,6 @@ impl Looks {
             self.may_have_lost() || self.waiting.iter().any(|waiting| waiting.certain && !is_told(waiting));
         *self = Looks { last: self.last, far_from: self.far_from, ..Looks::default() };
         in_vain
-    }
-}
-
-impl Waiting {
-    fn steps(&self) -> &'static [Duration] {
-        if !self.ours {
-            &AFTER_OTHERS
-        } else if self.are_keys_certain && !self.has_come && !self.found {
-            &UNTIL_SHOWN
-        } else {
-            &AFTER_OURS
-        }
-    }
-
-    /// Whether it can be looked for by its keys.
-    fn is_by_key(&self) -> bool {
-        !self.seen && !self.keys.is_empty()
-    }
-
-    /// Whether all of it has been seen. What has other rows beside those of known keys is looked for to the end.
-    fn is_complete(&self) -> bool {
-        self.served && self.expected == Expected::Nothing
-    }
-
-    /// Whether all of it has been told with what the last look saw, which `saw_all` that may be news or not.
-    fn is_whole_with(&self, saw_all: bool) -> bool {
-        // What was found is probably its own, and a server does not show it so late.
-        let is_found = self.found && self.looks > SHOWN;
-        self.has_come && (self.served || is_found) && (saw_all || !self.wants_all)
-    }
-
-    /// Whether a look at all that may be news would tell that all of it has been told.
-    fn wants_all_now(&self, now: Instant) -> bool {
-        let is_shown = AFTER_OURS.get(SHOWN).is_some_and(|wait| self.arrived + *wait <= now);
-        self.ours && self.certain && self.wants_all && !self.is_whole && is_shown
-    }
-
-    /// How many of its looks were due at `now`.
-    fn due(&self, now: Instant) -> usize {
-        self.steps().iter().take_while(|wait| self.arrived + **wait <= now).count()
-    }
-
-    /// Whether there are no more looks for it.
-    fn has_had_all(&self) -> bool {
-        self.looks >= self.steps().len()
-    }
-
-    /// Whether only its last look is left, the one that reaches far.
-    fn wants_last(&self) -> bool {
-        self.looks + 1 >= self.steps().len()
-    }
-
-    fn next(&self) -> Option<Instant> {
-        if self.seen && !self.served {
-            return Some(self.arrived);
-        }
-        self.steps().get(self.looks).map(|wait| self.arrived + *wait)
     }
 }
 

@@ -212,7 +212,7 @@ impl Drop for Browser {
         // Chromium would outlive a driver that is merely killed.
         let request = format!("DELETE /session/{} HTTP/1.1\r\nhost: localhost\r\n\r\n", self.session);
         if let Ok(mut driver) = TcpStream::connect(("127.0.0.1", self.port)) {
-            let _ = driver.set_read_timeout(Some(Duration::from_secs(10)));
+            let _ = driver.set_read_timeout(Some(Duration::from_secs(60))); // a busy machine
             let _ = driver.write_all(request.as_bytes());
             let _ = driver.read(&mut [0; 64]);
         }
