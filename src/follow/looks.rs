@@ -306,10 +306,12 @@ impl Looks {
         until: Option<&FileOffset>,
     ) {
         for waiting in &mut self.waiting {
-            waiting.seen |= !waiting.stands_for_others && waiting.keys.iter().any(|key| known(*key));
-            waiting.has_come |= waiting.keys.iter().all(|key| known(*key));
-            waiting.served |=
-                waiting.has_come && waiting.seen && waiting.keys.iter().all(|key| sighted(*key));
+            // Asked no more than needed: very many wait while a long binlog is caught up with.
+            waiting.seen =
+                waiting.seen || !waiting.stands_for_others && waiting.keys.iter().any(|key| known(*key));
+            waiting.has_come = waiting.has_come || waiting.keys.iter().all(|key| known(*key));
+            waiting.served = waiting.served
+                || waiting.has_come && waiting.seen && waiting.keys.iter().all(|key| sighted(*key));
         }
         if let Some(until) = until {
             self.served_before(until);
