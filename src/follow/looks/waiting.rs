@@ -25,9 +25,6 @@ const AFTER_OURS: [Duration; 8] = [
     Duration::from_millis(1000),
 ];
 
-/// With this one of them, 0.3 s after a commit, a server has shown it, if it shows anything that came behind it.
-const SHOWN: usize = 6;
-
 /// The same while a key that a transaction certainly wrote has not come: a server with semi-synchronous replication shows a
 /// commit when a replica has it, or after 10 s by default (`rpl_semi_sync_source_timeout`).
 const UNTIL_SHOWN: [Duration; 10] = {
@@ -37,6 +34,9 @@ const UNTIL_SHOWN: [Duration; 10] = {
     later.copy_from_slice(&[Duration::from_secs(3), Duration::from_secs(12)]);
     looks
 };
+
+/// By this one of [`AFTER_OURS`] a server has shown a commit, if it shows anything that came behind it.
+const SHOWN: usize = 6;
 
 /// Looks after one that does not name the table, but may have written to it through a trigger, a function
 /// or a view. The last is for one that very many rows overtook, and serves all that came before.
