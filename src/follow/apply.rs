@@ -75,7 +75,9 @@ impl Follower {
         let read_ahead = commit.insert_ids.iter().any(|key| self.ahead.keys.contains(key));
         let came_before = |key: &Key| !self.keys.is_news(*key) && !self.ahead.keys.contains(key);
         let again: Vec<Key> = commit.insert_ids.iter().copied().filter(came_before).collect();
-        if !again.is_empty() {
+        // Beside keys that are new, one of a statement alone: images say what was replaced.
+        let may_be_given_again = known && !read_ahead || commit.reread == Some(Reread::Statement);
+        if !again.is_empty() && may_be_given_again {
             if self.is_another_table_by_now(table).await? {
                 self.begin_epoch(GIVEN_OUT_AGAIN);
                 known = false;

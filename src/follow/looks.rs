@@ -113,7 +113,10 @@ impl Looks {
         let ours = why.names_table();
         let is_silent = keys.is_empty() && expected == Expected::Nothing;
         let certain = ours && !(why == Reread::Statement && is_silent);
-        if keys.is_empty() && self.waits_as_one(ours, expected, certain) {
+        if keys.is_empty()
+            && let Some(other) = self.waits_as_one(ours, expected, certain)
+        {
+            other.may_have_more |= may_have_more;
             return;
         }
         if self.waiting.len() >= WAITING
@@ -122,12 +125,14 @@ impl Looks {
         {
             first.ours |= second.ours;
             first.certain |= second.certain;
-            first.may_have_more |= second.may_have_more;
             first.may_have_lost |= second.may_have_lost;
+            first.is_key_perhaps_deleted |= second.is_key_perhaps_deleted;
+            (first.may_have_more, first.wants_all, first.stands_for_others) = (true, true, true);
             (first.are_all_keys, first.is_whole, first.served_before) = (false, false, None);
-            (first.seen, first.served, first.stands_for_others) = (false, false, true);
-            first.wants_all = true;
-            first.expected = first.expected.max(Expected::Perhaps);
+            let expected = if first.found { Expected::Nothing } else { first.expected };
+            first.expected = expected.max(Expected::Perhaps);
+            (first.found, first.seen, first.served) = (false, false, false);
+            first.looks = first.looks.min(first.steps().len() - 1);
         }
         let commit = self.commits;
         let (found, has_come, seen, served) = (false, false, false, false);
@@ -152,6 +157,7 @@ impl Looks {
             are_all_keys,
             may_have_more,
             may_have_lost: false,
+            is_key_perhaps_deleted: false,
             ours,
             expected,
             found,
@@ -166,9 +172,9 @@ impl Looks {
         });
     }
 
-    /// Whether the look for one that came just before serves this one, too.
-    fn waits_as_one(&self, ours: bool, expected: Expected, certain: bool) -> bool {
-        self.waiting.iter().rev().take_while(|other| other.looks == 0).any(|other| {
+    /// One that came just before, if the look for that serves this one, too.
+    fn waits_as_one(&mut self, ours: bool, expected: Expected, certain: bool) -> Option<&mut Waiting> {
+        self.waiting.iter_mut().rev().take_while(|other| other.looks == 0).find(|other| {
             let alike = (other.ours, other.expected, other.certain) == (ours, expected, certain);
             let at_once = if ours { AT_ONCE } else { OTHERS_AT_ONCE };
             alike && other.keys.is_empty() && other.arrived.elapsed() < at_once
@@ -208,8 +214,8 @@ impl Looks {
         Some(self.last.map_or(next, |last| next.max(last + apart)))
     }
 
-    /// How far a look at `now` must reach: to all that may be news if it is one of the last two for a transaction that
-    /// inserted rows, for what can be known.
+    /// How far a look at `now` must reach: to all that may be news if it is the last one for a transaction that inserted
+    /// rows, for what can be known, or if no other can tell that all of it has come.
     pub(super) fn reach(&self, now: Instant) -> Reach {
         if self.far_from.is_some_and(|far| now < far) {
             return Reach::Most;
@@ -290,15 +296,17 @@ impl Looks {
         self.waiting.iter().any(is_to_settle)
     }
 
-    /// The binlog ended there behind the last look.
-    pub(super) fn served_before(&mut self, until: &FileOffset) {
-        for waiting in self.waiting.iter_mut().filter(|waiting| waiting.served) {
+    /// The binlog ended at `until` behind the last look.
+    pub(super) fn look_ends_before(&mut self, until: &FileOffset) {
+        let saw_all = self.saw_all;
+        let saw_whole = |waiting: &&mut Waiting| waiting.served && (saw_all || !waiting.wants_all);
+        for waiting in self.waiting.iter_mut().filter(saw_whole) {
             waiting.served_before.get_or_insert_with(|| until.clone());
         }
     }
 
     /// Keys that are looked for may have been told; `known` tells which, and `sighted` those that the last look saw, behind
-    /// which the binlog ended at `until`.
+    /// which the binlog ended at `until`. Those of which nothing more is to come wait no longer.
     pub(super) fn seen(
         &mut self,
         known: impl Fn(Key) -> bool,
@@ -314,7 +322,7 @@ impl Looks {
                 || waiting.has_come && waiting.seen && waiting.keys.iter().all(|key| sighted(*key));
         }
         if let Some(until) = until {
-            self.served_before(until);
+            self.look_ends_before(until);
         }
         // One of them is enough to hold the position until that look is settled.
         let mut holds = false;
@@ -341,10 +349,9 @@ impl Looks {
                 outcome.lost += usize::from(is_lost);
                 outcome.found_nothing += usize::from(!is_lost && (may_be_lost || !waiting.has_come));
             }
-            let is_anything_known = waiting.found || !waiting.keys.is_empty();
-            outcome.may_have_lost |= !goes_on && !is_lost && is_anything_known && waiting.may_have_lost;
+            outcome.may_have_lost |= !goes_on && !is_lost && waiting.has_perhaps_lost();
             // What was found is probably its own, and all of it.
-            waiting.may_have_more &= !waiting.found;
+            waiting.may_have_more &= !(waiting.found && (self.saw_all || !waiting.wants_all));
             goes_on
         });
         self.forget_told();
@@ -366,12 +373,13 @@ impl Looks {
         for waiting in &mut self.waiting {
             let is_open = waiting.may_have_more && !waiting.is_whole;
             waiting.may_have_lost |= is_open && waiting.served_before.as_ref().is_none_or(is_before);
+            waiting.is_key_perhaps_deleted |= waiting.are_keys_certain && !waiting.has_come;
         }
     }
 
     /// Whether rows of some may have been deleted before a look could see them.
     pub(super) fn may_have_lost(&self) -> bool {
-        self.waiting.iter().any(|waiting| waiting.may_have_lost)
+        self.waiting.iter().any(Waiting::has_perhaps_lost)
     }
 
     /// The last look will not be settled: those for which it was the last one get another.

@@ -80,14 +80,18 @@ impl Follower {
             return self.tell_named(next, server, table).await;
         }
         let most = self.keys.most_news();
-        let ranges = match (self.looks.least_key(), self.looks.reach(began)) {
+        let reach = self.looks.reach(began);
+        let mut ranges = match (self.looks.least_key(), reach) {
             (Some(key), _) if key < most.0 => self.keys.news_from(key),
             (_, Reach::Most) => vec![most],
             // What is below that is found by the sweep.
             (_, Reach::Near) => self.keys.near_news(),
-            // Once for each transaction all that may be news, however old its key.
+            // Once at least for each transaction all that may be news, however old its key.
             (_, Reach::All) => self.keys.all_news(),
         };
+        if reach == Reach::All && least(&ranges) > least(&self.keys.all_news()) {
+            ranges = self.keys.all_news();
+        }
         self.sight(ranges, began, 0, server, table).await?;
         // If it is, the whole of it is about to be told together.
         let is_reached =
@@ -105,7 +109,6 @@ impl Follower {
     ) -> Result<(), Ended> {
         self.status.table_reads.add(1);
         let committed_ms = self.looks.committed_ms();
-        let least = |ranges: &[(Key, Key)]| ranges.first().map(|(first, _)| *first);
         let saw_all = self.looks.wants_all() && least(&ranges) <= least(&self.keys.all_news());
         let mut keys = self.news_in(ranges, table).await?;
         self.looks.looked(began, saw_all);
@@ -120,7 +123,7 @@ impl Follower {
         }
         // Asked for behind the look: what the look saw stands before it.
         let until = binlog_end(table.conn(), server).await?.at;
-        self.looks.served_before(&until);
+        self.looks.look_ends_before(&until);
         self.sighted = Some(Sighted { began, keys, rows, until, committed_ms, owed, in_doubt: false });
         Ok(())
     }
@@ -290,4 +293,9 @@ impl Follower {
         let mut rows = rows_with(&others, table).await?;
         Ok(keys.iter().filter_map(|key| kept(key).cloned().or_else(|| rows.remove(key))).collect())
     }
+}
+
+/// The least key in `ranges`, which ascend.
+fn least(ranges: &[(Key, Key)]) -> Option<Key> {
+    ranges.first().map(|(first, _)| *first)
 }

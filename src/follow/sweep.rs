@@ -70,22 +70,28 @@ impl Follower {
             self.unlogged = Some(Unlogged { gone: gone.clone(), ..before });
         }
         if !unlogged.is_empty() {
-            unlogged.sort_unstable();
             let mut rows = Vec::new();
+            let mut read = Vec::new();
             for key in unlogged {
                 match self.unlogged.as_ref().and_then(|unlogged| unlogged.rows.get(&key)) {
                     Some(row) => rows.push(row.clone()),
                     None => match table.rows_between(key - 1, key, 1).await?.pop() {
-                        Some(row) => rows.push(row),
+                        Some(row) => read.push(row),
                         None => gone.push(key),
                     },
                 }
             }
+            // Another table may have taken its place meanwhile, and the binlog be about to say so.
+            if !read.is_empty() && self.is_another_table_by_now(table).await? {
+                gone.extend(read.drain(..).map(|row| row.key));
+            }
+            rows.append(&mut read);
+            rows.sort_unstable_by_key(|row| row.key);
             let found = self.tell_ahead(rows, server, table, None).await?;
             self.say_unlogged(found);
         }
         // What the end of the binlog should have brought has been told.
-        self.end_lost &= !is_end_known && !news.is_empty();
+        self.end_lost &= !gone.is_empty() || !is_end_known && !news.is_empty();
         self.unlogged = self.to_be_told(news, gone, server, table).await?;
         Ok(())
     }
@@ -120,6 +126,9 @@ impl Follower {
     }
 
     fn say_unlogged(&self, found: usize) {
+        if found == 0 {
+            return;
+        }
         warn!(
             rows = found,
             "rows are in the table that the binlog did not bring, they are told now. Does somebody insert with \
@@ -162,9 +171,15 @@ impl Follower {
     /// up to there, and was not, is looked for anew.
     pub(super) fn keep_certainly_unlogged(&mut self) {
         let read = self.has_read_unlogged();
-        self.unlogged = self.unlogged.take().filter(|_| read);
-        if let (Some(unlogged), Some(position)) = (&mut self.unlogged, &self.position) {
+        let Some(mut unlogged) = self.unlogged.take() else { return };
+        if !read {
+            unlogged.keys.clear();
+            unlogged.rows.clear();
+            unlogged.is_behind_the_loss = false;
+        }
+        if let Some(position) = self.position.as_ref().filter(|_| read || !unlogged.gone.is_empty()) {
             unlogged.until.clone_from(&position.at);
+            self.unlogged = Some(unlogged);
         }
     }
 

@@ -188,6 +188,10 @@ fn several(key: Key) -> Wanted {
     Wanted { may_have_more: true, ..one(key) }
 }
 
+fn several_of_unknown_keys() -> Wanted {
+    Wanted { may_have_more: true, ..Wanted::default() }
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_has_more_rows_may_lose_some_by_what_stands_before_the_look_that_saw_it() {
     let place = |offset| at(offset).at;
@@ -213,6 +217,37 @@ async fn what_has_more_rows_may_lose_some_by_what_stands_before_the_look_that_sa
     looks.ask(Reread::Statement, several(9), Expected::Nothing, at(6), 1000);
     looks.deleted(Some(&place(30)));
     assert!(looks.give_up());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_row_that_was_perhaps_deleted_is_not_forgotten_over_one_that_was_found() {
+    for (is_deleted, has_come) in [(true, false), (true, true), (false, false)] {
+        let mut looks = Looks::default();
+        looks.ask(Reread::Statement, one(7), Expected::Nothing, at(4), 1000);
+        if is_deleted {
+            looks.deleted(Some(&at(6).at));
+        }
+        looks.found([9].into_iter());
+        let mut may_have_lost = false;
+        while let Some(due) = looks.due(false) {
+            tokio::time::sleep_until(due).await;
+            may_have_lost |= look(&mut looks, |_| has_come).may_have_lost;
+        }
+        assert_eq!(may_have_lost, is_deleted && !has_come);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_found_near_the_greatest_key_is_all_once_a_look_left_out_nothing() {
+    for saw_all in [false, true] {
+        let mut looks = Looks::default();
+        looks.ask(Reread::Statement, several_of_unknown_keys(), Expected::Rows, at(4), 1000);
+        looks.looked(Instant::now(), saw_all);
+        looks.found([5001].into_iter());
+        looks.settled(|_| true);
+        looks.deleted(Some(&at(8).at));
+        assert_eq!(looks.may_have_lost(), !saw_all);
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -272,7 +307,8 @@ async fn what_is_whole_loses_nothing_on_another_server() {
     looks.looked_by_key(Instant::now());
     looks.seen(|_| true, |_| false, None);
     looks.looked(Instant::now(), true);
-    looks.served_before(&at(20_000).at);
+    looks.look_ends_before(&at(20_000).at);
+    looks.found([9].into_iter());
     looks.settled(|_| true);
     looks.look_again();
     looks.forget_places();
@@ -287,6 +323,7 @@ async fn what_makes_one_whole_is_to_be_settled() {
         looks.ask(Reread::Statement, several(7), Expected::Rows, at(4), 1000);
         looks.looked_by_key(Instant::now());
         looks.seen(|key| key == 7, |_| false, None);
+        looks.found([9].into_iter());
         looks.looked(Instant::now(), saw_all);
         assert_eq!(looks.is_to_settle(), is_whole, "other rows of it may be far below");
         looks.settled(|key| key == 7);

@@ -61,8 +61,10 @@ pub(super) struct Waiting {
     pub(super) are_all_keys: bool,
     /// It may have rows beside those, of which a look that comes too late sees nothing.
     pub(super) may_have_more: bool,
-    /// It may, and rows were deleted since it came.
+    /// It may, and rows were deleted before a look that saw them.
     pub(super) may_have_lost: bool,
+    /// Rows were deleted before one of its keys came.
+    pub(super) is_key_perhaps_deleted: bool,
     /// Whether it names the table.
     pub(super) ours: bool,
     /// What it wrote of which no key is known.
@@ -71,9 +73,9 @@ pub(super) struct Waiting {
     pub(super) found: bool,
     /// All of its keys came.
     pub(super) has_come: bool,
-    /// One of its keys was told, so the next look sees all of it.
+    /// One of its keys was told, so the next look sees all of it that is not far below.
     pub(super) seen: bool,
-    /// The last look saw all of it.
+    /// The last look saw all of it that is not far below.
     pub(super) served: bool,
     /// Where the binlog ended behind that look: what deletes rows behind this takes none unseen.
     pub(super) served_before: Option<FileOffset>,
@@ -110,9 +112,16 @@ impl Waiting {
 
     /// Whether all of it has been told with what the last look saw, which `saw_all` that may be news or not.
     pub(super) fn is_whole_with(&self, saw_all: bool) -> bool {
-        // What was found is probably its own, and a server does not show it so late.
-        let is_found = self.found && self.looks > SHOWN;
-        self.has_come && (self.served || is_found) && (saw_all || !self.wants_all)
+        // What was found is probably its own, and a server that shows anything does not show it so late.
+        let is_found = self.found && self.keys.is_empty() && !self.stands_for_others && self.looks > SHOWN;
+        let has_rows = self.found || self.expected != Expected::Rows;
+        self.has_come && has_rows && (self.served || is_found) && (saw_all || !self.wants_all)
+    }
+
+    /// Whether rows of it were perhaps deleted before a look that saw them, as far as it is known to have had any.
+    pub(super) fn has_perhaps_lost(&self) -> bool {
+        let is_anything_known = self.found || !self.keys.is_empty();
+        is_anything_known && self.may_have_lost || self.is_key_perhaps_deleted && !self.has_come
     }
 
     /// Whether a look at all that may be news would tell that all of it has been told.
