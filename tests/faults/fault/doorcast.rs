@@ -66,7 +66,7 @@ pub(super) async fn stuck(stage: &mut Stage, a_while: Duration) -> Result<()> {
             }
         }
     };
-    let gave_up = timeout(Duration::from_secs(30), gives_up).await;
+    let gave_up = timeout(Duration::from_secs(120), gives_up).await; // a busy disk
     sleep(a_while).await;
     stage.doorcast.signal("CONT");
     gave_up.context("the server does not give up")??;
