@@ -94,7 +94,7 @@ pub(super) struct Looks {
     told: VecDeque<(u64, Key)>,
     /// When the newest one that waits committed, in Unix milliseconds.
     committed_ms: u64,
-    /// The last look left out nothing that may be news.
+    /// The last look left out nothing that may be news. Asked only while one [wants](Waiting::wants_all) that.
     saw_all: bool,
 }
 

@@ -143,7 +143,7 @@ pub struct Follower {
     prepared: Prepared,
     /// When it was last said that statements had no rows.
     said_nothing: Option<Instant>,
-    /// The server lost the end of a binlog file, perhaps, and the table has not been compared since.
+    /// The server lost the end of a binlog file, perhaps, and what the table had behind that has not all been told.
     end_lost: bool,
     /// What a sweep found in the table that the binlog had not brought.
     unlogged: Option<Unlogged>,

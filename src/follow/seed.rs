@@ -40,7 +40,7 @@ impl Follower {
 
     /// Rows in key order become the feed's history.
     async fn seed(&mut self, rows: Vec<EncodedRow>, table: &mut Table) -> Result<(), Ended> {
-        // What it shows by now of an empty table is not older.
+        // What a table shows by now that was empty for that SELECT is not older.
         let older = match rows.first() {
             Some(first) => Some(first.key - 1),
             None if self.settings.history == 0 => table.greatest_key().await?,
