@@ -35,6 +35,8 @@ const SHIFT: char = '\u{e008}';
 pub(crate) struct Browser {
     port: u16,
     session: String,
+    /// Chromium's own, once it runs.
+    process: Option<u64>,
     _driver: Child,
     _profile: TempDir,
 }
@@ -92,9 +94,11 @@ impl Browser {
         let wanted = json!({"capabilities": {"alwaysMatch": {
             "browserName": "chrome", "goog:chromeOptions": options, "timeouts": {"script": 25_000},
         }}});
-        let mut browser = Browser { port, session: String::new(), _driver: driver, _profile: profile };
+        let session = String::new();
+        let mut browser = Browser { port, session, process: None, _driver: driver, _profile: profile };
         let answer = browser.ask("/session", wanted).await;
         browser.session = answer["sessionId"].as_str().unwrap().into();
+        browser.process = answer["capabilities"]["goog:processID"].as_u64();
         browser
     }
 
@@ -215,6 +219,11 @@ impl Drop for Browser {
             let _ = driver.set_read_timeout(Some(Duration::from_secs(60))); // a busy machine
             let _ = driver.write_all(request.as_bytes());
             let _ = driver.read(&mut [0; 64]);
+        }
+        // Now and then it does so all the same.
+        if let Some(process) = self.process {
+            let mut kill = std::process::Command::new("kill");
+            let _ = kill.args(["-s", "KILL", &process.to_string()]).stderr(Stdio::null()).status(); // it has gone
         }
     }
 }
