@@ -172,10 +172,10 @@ impl Follower {
         };
         let news: Vec<&Key> = keys.iter().filter(|key| self.keys.is_news(**key)).collect();
         let rest: Vec<EncodedRow> = news.iter().filter_map(|key| rows.remove(key)).collect();
-        if rest.len() < news.len() {
+        let are_all = rest.len() == news.len();
+        if !are_all {
             self.looks.look_again(); // in vain: they had not been read
         }
-        let are_all = rest.len() == news.len();
         let found = self.tell(rest, Some(committed_ms)).await;
         if are_all {
             self.looks.told_all_seen(|key| !self.keys.is_news(key));
